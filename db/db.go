@@ -1,0 +1,150 @@
+// Package db is the only one that speaks SQL. It exports methods with domain
+// types; callers declare the few methods they need as interfaces of their own.
+//
+// Its parts: intake.go (raw updates in), lanes.go (raw updates to messages,
+// chats and events), outbox.go (messages out), events.go (the operators'
+// stream), chats.go and operators.go (what operators do), history.go (reads),
+// accounts.go, files.go, nodes.go. Order and durability rest on a few rules
+// that are written where they are used:
+//
+//   - a lane's appends happen under its advisory lock, so update ids rise in
+//     commit order inside a lane, and "done up to id" needs no flag per row;
+//   - the chats row is locked before a message gets its seq and its event;
+//   - an outbox job exists for a chat exactly while outbox_chats.busy is set.
+package db
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// DB is the database.
+type DB struct {
+	pool    *pgxpool.Pool
+	log     *slog.Logger
+	jobs    Jobs
+	secrets Sealer
+}
+
+// Config is how to reach the database.
+type Config struct {
+	URL string
+	// MaxConns bounds the pool; 0 means 24. Idle connections are kept, because
+	// churn halves throughput.
+	MaxConns int
+	// Name is shown in pg_stat_activity.
+	Name string
+	// Secrets encrypts platform secrets; nil for processes that handle none.
+	Secrets Sealer
+}
+
+// Open connects. The schema is not checked; see Pending.
+func Open(ctx context.Context, cfg Config, log *slog.Logger) (*DB, error) {
+	pc, err := pgxpool.ParseConfig(cfg.URL)
+	if err != nil {
+		return nil, fmt.Errorf("parsing database url: %w", RedactURL(err))
+	}
+	pc.MaxConns = int32(cfg.MaxConns)
+	if pc.MaxConns == 0 {
+		pc.MaxConns = 24
+	}
+	pc.MinIdleConns = min(4, pc.MaxConns)
+	pc.MaxConnIdleTime = 10 * time.Minute
+	pc.ConnConfig.ConnectTimeout = 5 * time.Second
+	if pc.ConnConfig.RuntimeParams["application_name"] == "" {
+		pc.ConnConfig.RuntimeParams["application_name"] = "switchboard " + cfg.Name
+	}
+	// A process that is stopped in the middle of a transaction must not hold its
+	// locks, nor the event stream, longer than this.
+	pc.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = "10s"
+	pool, err := pgxpool.NewWithConfig(ctx, pc)
+	if err != nil {
+		return nil, fmt.Errorf("opening the database: %w", RedactURL(err))
+	}
+	return New(pool, cfg.Secrets, log)
+}
+
+// New wraps an open pool.
+func New(pool *pgxpool.Pool, secrets Sealer, log *slog.Logger) (*DB, error) {
+	jobs, err := newJobs(log)
+	if err != nil {
+		return nil, err
+	}
+	return &DB{pool: pool, log: log, jobs: jobs, secrets: secrets}, nil
+}
+
+// Sealer encrypts what must not lie in the database in the clear. ad binds the
+// ciphertext to its row.
+type Sealer interface {
+	Seal(plain, ad []byte) []byte
+	Open(sealed, ad []byte) ([]byte, error)
+}
+
+// Close waits for connections in use and closes them.
+func (d *DB) Close() { d.pool.Close() }
+
+// Pool is for River and for tests; nobody else.
+func (d *DB) Pool() *pgxpool.Pool { return d.pool }
+
+// Ping reports whether the database answers.
+func (d *DB) Ping(ctx context.Context) error {
+	if _, err := d.pool.Exec(ctx, "select 1"); err != nil {
+		return fmt.Errorf("asking the database: %w", err)
+	}
+	return nil
+}
+
+// NewID returns a new UUIDv7 as text: rising in time, so that indexes grow at
+// their right edge.
+func NewID() string { return uuid.Must(uuid.NewV7()).String() }
+
+var passwordInURL = regexp.MustCompile(`(://[^:/@\s]*):[^@\s]*@`)
+
+// RedactURL takes passwords of connection strings out of an error's text.
+func RedactURL(err error) error {
+	if err == nil {
+		return nil
+	}
+	s := passwordInURL.ReplaceAllString(err.Error(), "$1:[redacted]@")
+	if s == err.Error() {
+		return err
+	}
+	return errors.New(s)
+}
+
+// tx runs do in a transaction. Serialization failures and deadlocks, which
+// Postgres may answer to innocent transactions, are retried a few times.
+func (d *DB) tx(ctx context.Context, do func(pgx.Tx) error) error {
+	for attempt := 1; ; attempt++ {
+		err := pgx.BeginFunc(ctx, d.pool, do)
+		var pg *pgconn.PgError
+		if errors.As(err, &pg) && (pg.Code == "40001" || pg.Code == "40P01") && attempt < 4 {
+			continue
+		}
+		return err
+	}
+}
+
+// IsUnavailable reports whether err says that the database could not be
+// reached or was going down, as opposed to a fault in what was asked.
+func IsUnavailable(err error) bool {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		switch pg.Code[:2] {
+		case "08", "53", "57", "58": // connection, resources, operator intervention, system
+			return true
+		}
+		return pg.Code == "25006" // read only: a standby
+	}
+	var connect *pgconn.ConnectError
+	return errors.As(err, &connect) || errors.Is(err, context.DeadlineExceeded) || pgconn.Timeout(err) || pgconn.SafeToRetry(err)
+}

@@ -1,0 +1,205 @@
+package db
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"switchboard"
+)
+
+const eventColumns = `id, type, coalesce(chat_id::text, ''), coalesce(message_id::text, ''), coalesce(operator_id::text, ''),
+	coalesce(former_operator_id::text, ''), everyone, payload, created_at`
+
+func scanEvent(row pgx.CollectableRow) (switchboard.Event, error) {
+	var e switchboard.Event
+	err := row.Scan(&e.ID, &e.Type, &e.ChatID, &e.MessageID, &e.OperatorID, &e.FormerOperatorID, &e.Everyone, &e.Payload, &e.At)
+	return e, err
+}
+
+// Tail reads the stream of events as it grows, each event once, in order of
+// id, none skipped.
+//
+// Ids are given out before commit, so a lower id may become visible after a
+// higher one. Tail therefore goes on over unbroken runs of ids at once, and
+// stops at a gap until it is settled: filled, or proven empty because every
+// transaction that was running when the gap was seen has ended. (A transaction
+// that appends an event owns a transaction id before it draws the event's id:
+// it has written or locked a row first. So it is among those.) What is in
+// flight for long without appending events delays nothing but a gap.
+//
+// A Tail belongs to one goroutine.
+type Tail struct {
+	d   *DB
+	pos int64
+	// gapXmax settles the gap after pos: once every transaction below it has
+	// ended, ids still missing will never come. 0: no gap known.
+	gapXmax int64
+}
+
+// OpenTail starts at the present end of the stream.
+func (d *DB) OpenTail(ctx context.Context) (*Tail, error) {
+	t := &Tail{d: d}
+	var xmax int64
+	batch := &pgx.Batch{}
+	batch.Queue(`select coalesce(max(id), 0) from events`).QueryRow(func(row pgx.Row) error { return row.Scan(&t.pos) })
+	batch.Queue(`select pg_snapshot_xmax(pg_current_snapshot())::text::bigint`).QueryRow(func(row pgx.Row) error { return row.Scan(&xmax) })
+	if err := d.pool.SendBatch(ctx, batch).Close(); err != nil {
+		return nil, fmt.Errorf("finding the end of the event stream: %w", err)
+	}
+	// Wait until nothing below the starting point can appear any more.
+	for {
+		var xmin int64
+		if err := d.pool.QueryRow(ctx, `select pg_snapshot_xmin(pg_current_snapshot())::text::bigint`).Scan(&xmin); err != nil {
+			return nil, fmt.Errorf("settling the end of the event stream: %w", err)
+		}
+		if xmin >= xmax {
+			return t, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("settling the end of the event stream: %w", ctx.Err())
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// Pos is the id up to which events were returned (or proven missing).
+func (t *Tail) Pos() int64 { return t.pos }
+
+// Next returns the events after Pos that are settled, at most limit, without
+// waiting. blocked tells that later events are visible already, but an earlier
+// one may still come: look again in a few milliseconds.
+func (t *Tail) Next(ctx context.Context, limit int) (events []switchboard.Event, blocked bool, err error) {
+	var xmin, xmax int64
+	batch := &pgx.Batch{}
+	batch.Queue(`select pg_snapshot_xmin(pg_current_snapshot())::text::bigint`).QueryRow(func(row pgx.Row) error { return row.Scan(&xmin) })
+	batch.Queue(`select `+eventColumns+` from events where id > $1 order by id limit $2`, t.pos, limit).Query(func(rows pgx.Rows) (err error) {
+		events, err = pgx.CollectRows(rows, scanEvent)
+		return err
+	})
+	batch.Queue(`select pg_snapshot_xmax(pg_current_snapshot())::text::bigint`).QueryRow(func(row pgx.Row) error { return row.Scan(&xmax) })
+	if err := t.d.pool.SendBatch(ctx, batch).Close(); err != nil {
+		return nil, false, fmt.Errorf("reading events: %w", err)
+	}
+	settled := t.gapXmax != 0 && xmin >= t.gapXmax
+	for i := range events {
+		if events[i].ID == t.pos+1 || settled {
+			// Only the gap that stood after pos when gapXmax was taken is settled by
+			// it; a gap further on was seen later.
+			if events[i].ID != t.pos+1 {
+				settled = false
+			}
+			t.pos = events[i].ID
+			t.gapXmax = 0
+			continue
+		}
+		if t.gapXmax == 0 {
+			t.gapXmax = xmax
+		}
+		return events[:i], true, nil
+	}
+	return events, false, nil
+}
+
+// ErrCursorTooOld says that events after the cursor have been dropped; the
+// client must load its chats anew.
+var ErrCursorTooOld = fmt.Errorf("cursor is too old: %w", switchboard.ErrNotFound)
+
+// EventsFor returns the operator's events with after < id <= upTo, at most
+// limit, oldest first. upTo must be a Tail's position.
+func (d *DB) EventsFor(ctx context.Context, o switchboard.Operator, after, upTo int64, limit int) ([]switchboard.Event, error) {
+	var oldest int64
+	if err := d.pool.QueryRow(ctx, `select coalesce((select id from events order by id limit 1), 0)`).Scan(&oldest); err != nil {
+		return nil, fmt.Errorf("reading the oldest event: %w", err)
+	}
+	if after > 0 && after < upTo && oldest > after+1 {
+		// The first kept event is far above the cursor only after retention: a
+		// fresh table starts at 1.
+		var pruned bool
+		if err := d.pool.QueryRow(ctx, `select exists (select 1 from versions where name = 'events_pruned' and version >= $1)`, after).Scan(&pruned); err != nil {
+			return nil, fmt.Errorf("reading the events' retention: %w", err)
+		}
+		if pruned {
+			return nil, ErrCursorTooOld
+		}
+	}
+	rows, err := d.pool.Query(ctx, `select `+eventColumns+` from events where id > $1 and id <= $2
+		and ($3 or everyone or operator_id = $4 or former_operator_id = $4) order by id limit $5`,
+		after, upTo, o.Role.AtLeast(switchboard.RoleSupervisor), o.ID, limit)
+	if err != nil {
+		return nil, fmt.Errorf("reading an operator's events: %w", err)
+	}
+	events, err := pgx.CollectRows(rows, scanEvent)
+	if err != nil {
+		return nil, fmt.Errorf("reading an operator's events: %w", err)
+	}
+	return events, nil
+}
+
+// LoadEvents fills in the events' messages and chats as they are now.
+func (d *DB) LoadEvents(ctx context.Context, events []switchboard.Event) error {
+	var messageIDs, chatIDs []string
+	for i := range events {
+		switch events[i].Type {
+		case switchboard.EventMessageNew, switchboard.EventMessageUpdated:
+			messageIDs = append(messageIDs, events[i].MessageID)
+		case switchboard.EventChatOffered, switchboard.EventChatUpdated:
+			chatIDs = append(chatIDs, events[i].ChatID)
+		}
+	}
+	if len(messageIDs) > 0 {
+		found, err := d.Messages(ctx, messageIDs)
+		if err != nil {
+			return err
+		}
+		for i := range events {
+			if events[i].MessageID != "" {
+				events[i].Message = found[events[i].MessageID]
+			}
+		}
+	}
+	if len(chatIDs) > 0 {
+		found, err := d.Chats(ctx, chatIDs)
+		if err != nil {
+			return err
+		}
+		for i := range events {
+			if t := events[i].Type; t == switchboard.EventChatOffered || t == switchboard.EventChatUpdated {
+				events[i].Chat = found[events[i].ChatID]
+			}
+		}
+	}
+	return nil
+}
+
+// PruneEvents drops events older than keep, and remembers up to where.
+func (d *DB) PruneEvents(ctx context.Context, keep time.Duration) error {
+	return d.tx(ctx, func(tx pgx.Tx) error {
+		var last *int64
+		// The newest event always stays, so that the stream's end can be found.
+		err := tx.QueryRow(ctx, `with gone as (delete from events where created_at < now() - $1::interval and id < (select max(id) from events) returning id)
+			select max(id) from gone`, keep).Scan(&last)
+		if err != nil {
+			return fmt.Errorf("pruning events: %w", err)
+		}
+		if last == nil {
+			return nil
+		}
+		_, err = tx.Exec(ctx, `insert into versions (name, version) values ('events_pruned', $1) on conflict (name) do update set version = excluded.version`, *last)
+		return err
+	})
+}
+
+// event appends one event in tx. The caller holds the chat's row lock.
+func (d *DB) event(ctx context.Context, tx pgx.Tx, e switchboard.Event) error {
+	_, err := tx.Exec(ctx, `insert into events (type, chat_id, message_id, operator_id, former_operator_id, everyone, payload)
+		values ($1, $2, $3, $4, $5, $6, $7)`,
+		e.Type, textOrNil(e.ChatID), textOrNil(e.MessageID), textOrNil(e.OperatorID), textOrNil(e.FormerOperatorID), e.Everyone, e.Payload)
+	if err != nil {
+		return fmt.Errorf("appending event %s: %w", e.Type, err)
+	}
+	return nil
+}

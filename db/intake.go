@@ -1,0 +1,134 @@
+package db
+
+import (
+	"context"
+	"fmt"
+	"hash/fnv"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/riverqueue/river"
+)
+
+// Lanes is how many mailboxes inbound updates fall into. It bounds how many
+// batches are normalised at once; more lanes mean smaller, dearer batches. The
+// rows of table lanes must match.
+const Lanes = 32
+
+// Classes of advisory locks (the first key of the two-key form).
+const (
+	lockLaneAppend = 7301 // held while a lane's rows are inserted, until commit
+	lockLaneDrain  = 7302 // held while a lane's batch is normalised, until commit
+	lockMemory     = 7303 // see HoldSingle
+)
+
+// LaneOf is the lane of a chat's updates.
+func LaneOf(accountID, chatKey string) int {
+	h := fnv.New32a()
+	h.Write([]byte(accountID))
+	h.Write([]byte{0})
+	h.Write([]byte(chatKey))
+	return int(h.Sum32() % Lanes)
+}
+
+// RawUpdate is a verified update of a platform, on its way in.
+type RawUpdate struct {
+	AccountID string
+	DedupKey  string
+	ChatKey   string
+	Order     int64
+	Raw       []byte
+}
+
+// Append stores updates durably, in one transaction, and sees to it that their
+// lanes are drained. Updates whose (account, dedup key) is stored already are
+// passed over. The order of updates is kept inside a chat.
+func (d *DB) Append(ctx context.Context, updates []RawUpdate) error {
+	return d.tx(ctx, func(tx pgx.Tx) error { return d.append(ctx, tx, updates) })
+}
+
+// append does the work inside tx. The lanes' append locks make ids rise in
+// commit order inside each lane: whoever reads a lane up to id n has seen every
+// row below n that will ever be. They are taken in rising order, so that two
+// appends can't deadlock.
+func (d *DB) append(ctx context.Context, tx pgx.Tx, updates []RawUpdate) error {
+	if len(updates) == 0 {
+		return nil
+	}
+	n := len(updates)
+	lanes := make([]int32, n)
+	accounts, keys, chats := make([]string, n), make([]string, n), make([]string, n)
+	orders, raws := make([]int64, n), make([][]byte, n)
+	for i := range updates {
+		u := &updates[i]
+		accounts[i], keys[i], chats[i], orders[i], raws[i] = u.AccountID, keyText(u.DedupKey), keyText(u.ChatKey), u.Order, u.Raw
+		lanes[i] = int32(LaneOf(u.AccountID, chats[i]))
+	}
+	touched := slices.Clone(lanes)
+	slices.Sort(touched)
+	touched = slices.Compact(touched)
+
+	batch := &pgx.Batch{}
+	batch.Queue(`select pg_advisory_xact_lock($1, l) from unnest($2::int[]) l`, lockLaneAppend, touched)
+	batch.Queue(`insert into updates (lane, account_id, dedup_key, chat_key, ord, raw)
+		select * from unnest($1::int[], $2::uuid[], $3::text[], $4::text[], $5::bigint[], $6::bytea[])
+		on conflict (account_id, dedup_key) do nothing`, lanes, accounts, keys, chats, orders, raws)
+	var idle []int32
+	batch.Queue(`update lanes set draining = true where id = any($1) and not draining returning id`, touched).
+		Query(func(rows pgx.Rows) (err error) {
+			idle, err = pgx.CollectRows(rows, pgx.RowTo[int32])
+			return err
+		})
+	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
+		return fmt.Errorf("appending %d updates: %w", n, err)
+	}
+	jobs := make([]river.JobArgs, len(idle))
+	for i, lane := range idle {
+		jobs[i] = DrainArgs{Lane: int(lane)}
+	}
+	return d.jobs.insert(ctx, tx, jobs...)
+}
+
+// AppendPolled stores what a poller got together with its new offset, if epoch
+// is still the account's: a poller that was paused while another took over
+// changes nothing and gets ErrFenced.
+func (d *DB) AppendPolled(ctx context.Context, accountID string, epoch, offset int64, updates []RawUpdate) error {
+	return d.tx(ctx, func(tx pgx.Tx) error {
+		if err := d.append(ctx, tx, updates); err != nil {
+			return err
+		}
+		tag, err := tx.Exec(ctx, `update accounts set poll_offset = $3 where id = $1 and poll_epoch = $2`, accountID, epoch, offset)
+		if err != nil {
+			return fmt.Errorf("storing poll offset: %w", err)
+		}
+		if tag.RowsAffected() == 0 {
+			return ErrFenced
+		}
+		return nil
+	})
+}
+
+// ErrFenced says that another process has taken over what the caller thought
+// to own.
+var ErrFenced = fmt.Errorf("another process has taken over")
+
+// BeginPolling makes the caller the account's poller: it raises the fencing
+// epoch, so that a former poller's writes fail, and returns it with the offset.
+func (d *DB) BeginPolling(ctx context.Context, accountID string) (epoch, offset int64, err error) {
+	err = d.pool.QueryRow(ctx, `update accounts set poll_epoch = poll_epoch + 1 where id = $1 returning poll_epoch, poll_offset`, accountID).Scan(&epoch, &offset)
+	if err != nil {
+		return 0, 0, fmt.Errorf("taking over polling of account %s: %w", accountID, err)
+	}
+	return epoch, offset, nil
+}
+
+// StoredUpdate is a raw update as it waits in its lane.
+type StoredUpdate struct {
+	ID         int64
+	AccountID  string
+	ChatKey    string
+	Order      int64
+	Raw        []byte
+	ReceivedAt time.Time
+}

@@ -1,0 +1,816 @@
+package db
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/riverqueue/river"
+
+	"switchboard"
+	"switchboard/message"
+)
+
+// Decoded is what a raw update turned out to be. With Err set it is put into
+// quarantine, and the lane goes on.
+type Decoded struct {
+	Platform string
+	Updates  []message.Update
+	Err      error
+}
+
+// Drained tells what a call of Drain did.
+type Drained struct {
+	Updates     int // raw updates handled
+	Messages    int
+	Quarantined int
+	Events      int
+	Files       int
+}
+
+// Drain normalises the next batch of a lane, at most limit updates, in one
+// transaction: customers and chats are upserted, messages get the next seq of
+// their chat, file fetches become jobs, events are appended, and the lane's
+// done_id moves. Zero updates means that the lane is empty.
+//
+// It may run for the same lane in several processes at once: the drain lock
+// lets one through at a time, and everything it writes hangs on done_id.
+func (d *DB) Drain(ctx context.Context, lane, limit int, decode func([]StoredUpdate) []Decoded) (Drained, error) {
+	done, err := d.drain(ctx, lane, limit, decode)
+	if err == nil || !isDataFault(err) || ctx.Err() != nil {
+		return done, err
+	}
+	// Something in the batch is poison to the database. One by one, the bad
+	// update is found and set aside; the others go on.
+	done, err = d.drain(ctx, lane, 1, decode)
+	if err == nil || !isDataFault(err) {
+		return done, err
+	}
+	poison := err
+	return d.drain(ctx, lane, 1, func(stored []StoredUpdate) []Decoded {
+		return []Decoded{{Err: poison}}
+	})
+}
+
+// isDataFault tells errors that the data itself provokes, and would again.
+func isDataFault(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && (slices.Contains([]string{"21", "22", "23", "54"}, pg.Code[:2]) || pg.Code == "42804")
+}
+
+func (d *DB) drain(ctx context.Context, lane, limit int, decode func([]StoredUpdate) []Decoded) (Drained, error) {
+	var done Drained
+	err := d.tx(ctx, func(tx pgx.Tx) error {
+		done = Drained{}
+		var stored []StoredUpdate
+		batch := &pgx.Batch{}
+		batch.Queue(`select pg_advisory_xact_lock($1, $2)`, lockLaneDrain, lane)
+		batch.Queue(`select id, account_id, chat_key, ord, raw, received_at from updates
+			where lane = $1 and id > (select done_id from lanes where id = $1) order by id limit $2`, lane, limit).
+			Query(func(rows pgx.Rows) (err error) {
+				stored, err = pgx.CollectRows(rows, pgx.RowToStructByPos[StoredUpdate])
+				return err
+			})
+		if err := tx.SendBatch(ctx, batch).Close(); err != nil {
+			return fmt.Errorf("reading lane %d: %w", lane, err)
+		}
+		if len(stored) == 0 {
+			return nil
+		}
+		doneID := stored[len(stored)-1].ID
+		// Updates that arrived together are put into the platform's own order,
+		// chat by chat; order between chats means nothing.
+		slices.SortStableFunc(stored, func(a, b StoredUpdate) int {
+			return cmp.Or(strings.Compare(a.AccountID, b.AccountID), strings.Compare(a.ChatKey, b.ChatKey), cmp.Compare(a.Order, b.Order))
+		})
+		w := &laneWriter{d: d, tx: tx, lane: lane, chats: map[chatKey]*laneChat{}, customers: map[chatKey]*message.Profile{}}
+		w.collect(stored, decode(stored))
+		if err := w.write(ctx, doneID); err != nil {
+			return err
+		}
+		done = w.done
+		done.Updates = len(stored)
+		return nil
+	})
+	if err != nil {
+		return Drained{}, fmt.Errorf("draining lane %d: %w", lane, err)
+	}
+	return done, nil
+}
+
+// ReleaseLane ends a drain job: it clears the lane's flag if nothing waits, and
+// reports whether it did. Under the append lock nobody can slip an update in
+// between the look and the clearing.
+func (d *DB) ReleaseLane(ctx context.Context, lane int) (released bool, err error) {
+	err = d.tx(ctx, func(tx pgx.Tx) error {
+		batch := &pgx.Batch{}
+		batch.Queue(`select pg_advisory_xact_lock($1, $2)`, lockLaneAppend, lane)
+		batch.Queue(`update lanes l set draining = false where id = $1
+			and not exists (select 1 from updates u where u.lane = l.id and u.id > l.done_id) returning true`, lane).
+			Query(func(rows pgx.Rows) error {
+				got, err := pgx.CollectRows(rows, pgx.RowTo[bool])
+				released = len(got) == 1
+				return err
+			})
+		return tx.SendBatch(ctx, batch).Close()
+	})
+	if err != nil {
+		return false, fmt.Errorf("releasing lane %d: %w", lane, err)
+	}
+	return released, nil
+}
+
+// WaitingLanes returns those of the given lanes in which updates wait.
+func (d *DB) WaitingLanes(ctx context.Context, lanes []int32) ([]int32, error) {
+	rows, err := d.pool.Query(ctx, `select l.id from lanes l where l.id = any($1)
+		and exists (select 1 from updates u where u.lane = l.id and u.id > l.done_id)`, lanes)
+	if err != nil {
+		return nil, fmt.Errorf("looking for waiting lanes: %w", err)
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[int32])
+}
+
+type chatKey struct{ account, chat string }
+
+type laneMessage struct {
+	id      string
+	update  *message.Update
+	stored  *StoredUpdate
+	replyTo *string
+	at      time.Time
+
+	editedAt, deletedAt *time.Time
+}
+
+// laneChat gathers what one batch does to one chat.
+type laneChat struct {
+	key      chatKey
+	platform string
+	customer string // external id; "" when only receipts came
+	creates  bool   // the chat must exist for this
+	opens    bool   // something that an operator should answer
+	messages []laneMessage
+	edits    []laneMessage
+	deletes  []laneMessage
+	statuses []laneMessage
+	typing   bool
+
+	id, customerID string
+	operator       *string
+	state          switchboard.ChatState
+	lastSeq        int64
+	queued         bool // entered the operators' queue in this batch
+	known          bool
+}
+
+type laneWriter struct {
+	d         *DB
+	tx        pgx.Tx
+	lane      int
+	order     []*laneChat
+	chats     map[chatKey]*laneChat
+	customers map[chatKey]*message.Profile
+	reachable map[chatKey]bool
+	bad       []quarantined
+	events    []laneEvent
+	files     []laneFile
+	done      Drained
+}
+
+type quarantined struct {
+	update *StoredUpdate
+	err    error
+}
+
+type laneEvent struct {
+	typ      switchboard.EventType
+	chat     *laneChat
+	message  *string
+	everyone bool
+}
+
+type laneFile struct {
+	file      message.File
+	accountID string
+	messageID string
+}
+
+func (w *laneWriter) collect(stored []StoredUpdate, decoded []Decoded) {
+	for i := range stored {
+		if decoded[i].Err != nil {
+			w.bad = append(w.bad, quarantined{&stored[i], decoded[i].Err})
+			continue
+		}
+		for j := range decoded[i].Updates {
+			w.take(&stored[i], decoded[i].Platform, &decoded[i].Updates[j])
+		}
+	}
+}
+
+func (w *laneWriter) take(stored *StoredUpdate, platform string, u *message.Update) {
+	if u.Kind == message.UpdateIgnore || u.Chat == "" {
+		return
+	}
+	u.Chat, u.PlatformID, u.ReplyTo = keyText(u.Chat), keyText(u.PlatformID), keyText(u.ReplyTo)
+	p := &u.Customer
+	p.ID = keyText(p.ID)
+	p.Name, p.Username, p.Avatar = plainText(p.Name), plainText(p.Username), plainText(p.Avatar)
+	p.Phone, p.Language, p.Country = keyText(p.Phone), keyText(p.Language), keyText(p.Country)
+	key := chatKey{stored.AccountID, u.Chat}
+	chat := w.chats[key]
+	if chat == nil {
+		chat = &laneChat{key: key, platform: platform}
+		w.chats[key] = chat
+		w.order = append(w.order, chat)
+	}
+	if u.Customer.ID != "" {
+		chat.customer = u.Customer.ID
+		ck := chatKey{stored.AccountID, u.Customer.ID}
+		if known := w.customers[ck]; known == nil {
+			w.customers[ck] = new(u.Customer)
+		} else {
+			mergeProfile(known, &u.Customer)
+		}
+	}
+	m := laneMessage{update: u, stored: stored, at: u.At}
+	switch u.Kind {
+	case message.UpdateMessage:
+		m.id = NewID()
+		chat.creates = true
+		chat.opens = chat.opens || !u.Quiet
+		chat.messages = append(chat.messages, m)
+	case message.UpdateEdit:
+		chat.edits = append(chat.edits, m)
+		chat.creates = true // an edit of a message that we never saw becomes a message
+	case message.UpdateDelete:
+		chat.deletes = append(chat.deletes, m)
+	case message.UpdateStatus:
+		chat.statuses = append(chat.statuses, m)
+	case message.UpdateTyping:
+		chat.typing = true
+	case message.UpdateContactable:
+		if w.reachable == nil {
+			w.reachable = map[chatKey]bool{}
+		}
+		w.reachable[chatKey{stored.AccountID, cmp.Or(u.Customer.ID, u.Chat)}] = u.Reachable
+	}
+}
+
+func mergeProfile(into, from *message.Profile) {
+	set := func(a *string, b string) {
+		if b != "" {
+			*a = b
+		}
+	}
+	set(&into.Name, from.Name)
+	set(&into.Username, from.Username)
+	set(&into.Avatar, from.Avatar)
+	set(&into.Language, from.Language)
+	set(&into.Country, from.Country)
+	set(&into.Phone, from.Phone)
+}
+
+func (w *laneWriter) write(ctx context.Context, doneID int64) error {
+	if err := w.resolveChats(ctx); err != nil {
+		return err
+	}
+	if err := w.resolveReferences(ctx); err != nil {
+		return err
+	}
+	batch := &pgx.Batch{}
+	jobs := w.queueMessages(batch)
+	w.queueEvents(batch)
+	w.queueRest(batch)
+	batch.Queue(`update lanes set done_id = $2 where id = $1`, w.lane, doneID)
+	if err := w.tx.SendBatch(ctx, batch).Close(); err != nil {
+		return fmt.Errorf("writing batch: %w", err)
+	}
+	return w.d.jobs.insert(ctx, w.tx, jobs...)
+}
+
+// resolveChats upserts customers and chats. The chats' rows stay locked until
+// commit; they are taken in one order (account, chat key) by every lane.
+func (w *laneWriter) resolveChats(ctx context.Context) error {
+	batch := &pgx.Batch{}
+	w.queueCustomers(batch)
+
+	slices.SortFunc(w.order, func(a, b *laneChat) int {
+		return cmp.Or(strings.Compare(a.key.account, b.key.account), strings.Compare(a.key.chat, b.key.chat))
+	})
+	// Edits of unknown messages become messages, but whether they are unknown is
+	// seen only with the chat at hand: they are counted in resolveReferences.
+	var (
+		ids, accounts, platforms, keys, customers []string
+		counts, unread                            []int64
+		lastAt                                    []*time.Time
+		opens                                     []bool
+	)
+	var lookups []*laneChat
+	for _, c := range w.order {
+		if !c.creates || c.customer == "" {
+			lookups = append(lookups, c)
+			continue
+		}
+		ids = append(ids, NewID())
+		accounts = append(accounts, c.key.account)
+		platforms = append(platforms, c.platform)
+		keys = append(keys, c.key.chat)
+		customers = append(customers, c.customer)
+		counts = append(counts, int64(len(c.messages)))
+		loud := int64(0)
+		var last *time.Time
+		for i := range c.messages {
+			if !c.messages[i].update.Quiet {
+				loud++
+				last = &c.messages[i].stored.ReceivedAt
+			}
+		}
+		unread = append(unread, loud)
+		lastAt = append(lastAt, last)
+		opens = append(opens, c.opens)
+	}
+	if len(ids) > 0 {
+		// A closed chat that the customer writes to goes back to the queue.
+		batch.Queue(`insert into chats as c (id, account_id, platform, customer_id, external_id, state, last_seq, unread, last_customer_message_at, queued_at)
+			select r.id, r.account_id, r.platform, cu.id, r.external_id, case when r.opens then 'new' else 'closed' end,
+				r.n, r.unread, r.last_at, case when r.opens then now() end
+			from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::timestamptz[], $9::bool[])
+				as r (id, account_id, platform, external_id, customer_external_id, n, unread, last_at, opens)
+			join customers cu on cu.account_id = r.account_id and cu.external_id = r.customer_external_id
+			order by r.account_id, r.external_id
+			on conflict (account_id, external_id) do update set
+				last_seq = c.last_seq + excluded.last_seq,
+				unread = c.unread + excluded.unread,
+				last_customer_message_at = greatest(c.last_customer_message_at, excluded.last_customer_message_at),
+				state = case when c.state = 'closed' and excluded.state = 'new' then 'new' else c.state end,
+				operator_id = case when c.state = 'closed' and excluded.state = 'new' then null else c.operator_id end,
+				queued_at = case when c.state = 'closed' and excluded.state = 'new' then now() else c.queued_at end
+			returning c.id, c.account_id, c.external_id, c.customer_id, c.state, c.operator_id, c.last_seq, coalesce(c.queued_at = now(), false)`,
+			ids, accounts, platforms, keys, customers, counts, unread, lastAt, opens).Query(w.readChats)
+	}
+	if len(lookups) > 0 {
+		accounts, keys := make([]string, len(lookups)), make([]string, len(lookups))
+		for i, c := range lookups {
+			accounts[i], keys[i] = c.key.account, c.key.chat
+		}
+		batch.Queue(`select c.id, c.account_id, c.external_id, c.customer_id, c.state, c.operator_id, c.last_seq, false
+			from unnest($1::uuid[], $2::text[]) r (a, k) join chats c on c.account_id = r.a and c.external_id = r.k
+			order by c.account_id, c.external_id for update of c`, accounts, keys).Query(w.readChats)
+	}
+	if batch.Len() == 0 {
+		return nil
+	}
+	if err := w.tx.SendBatch(ctx, batch).Close(); err != nil {
+		return fmt.Errorf("upserting customers and chats: %w", err)
+	}
+	return nil
+}
+
+func (w *laneWriter) readChats(rows pgx.Rows) error {
+	for rows.Next() {
+		var key chatKey
+		var c laneChat
+		if err := rows.Scan(&c.id, &key.account, &key.chat, &c.customerID, &c.state, &c.operator, &c.lastSeq, &c.queued); err != nil {
+			return err
+		}
+		chat := w.chats[key]
+		chat.id, chat.customerID, chat.state, chat.operator, chat.lastSeq, chat.queued = c.id, c.customerID, c.state, c.operator, c.lastSeq, c.queued
+		chat.known = true
+	}
+	return rows.Err()
+}
+
+func (w *laneWriter) queueCustomers(batch *pgx.Batch) {
+	if len(w.customers) > 0 {
+		keys := make([]chatKey, 0, len(w.customers))
+		for k := range w.customers {
+			keys = append(keys, k)
+		}
+		slices.SortFunc(keys, func(a, b chatKey) int {
+			return cmp.Or(strings.Compare(a.account, b.account), strings.Compare(a.chat, b.chat))
+		})
+		n := len(keys)
+		cols := make([][]string, 9)
+		for i := range cols {
+			cols[i] = make([]string, n)
+		}
+		var phones []int
+		for i, k := range keys {
+			p := w.customers[k]
+			for c, v := range []string{NewID(), k.account, k.chat, p.Name, p.Username, p.Avatar, p.Phone, p.Language, p.Country} {
+				cols[c][i] = v
+			}
+			if p.Phone != "" {
+				phones = append(phones, i)
+			}
+		}
+		// Whoever writes can be written to. Rows that would not change are not written.
+		batch.Queue(`insert into customers as c (id, account_id, external_id, name, username, avatar, phone, language, country)
+			select * from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[])
+			on conflict (account_id, external_id) do update set
+				name = coalesce(nullif(excluded.name, ''), c.name), username = coalesce(nullif(excluded.username, ''), c.username),
+				avatar = coalesce(nullif(excluded.avatar, ''), c.avatar), phone = coalesce(nullif(excluded.phone, ''), c.phone),
+				language = coalesce(nullif(excluded.language, ''), c.language), country = coalesce(nullif(excluded.country, ''), c.country),
+				reachable = true, unreachable_reason = ''
+			where not c.reachable or (excluded.name not in ('', c.name)) or (excluded.username not in ('', c.username))
+				or (excluded.avatar not in ('', c.avatar)) or (excluded.phone not in ('', c.phone))
+				or (excluded.language not in ('', c.language)) or (excluded.country not in ('', c.country))`,
+			cols[0], cols[1], cols[2], cols[3], cols[4], cols[5], cols[6], cols[7], cols[8])
+		for _, i := range phones {
+			batch.Queue(`insert into phone_book (phone, customer_id, account_id, platform, source)
+				select $3, c.id, c.account_id, a.platform, 'contact' from customers c join accounts a on a.id = c.account_id
+				where c.account_id = $1 and c.external_id = $2
+				on conflict (phone, customer_id) do update set updated_at = now()`, cols[1][i], cols[2][i], cols[6][i])
+		}
+	}
+	for key, ok := range w.reachable {
+		batch.Queue(`update customers set reachable = $3, unreachable_reason = case when $3 then '' else 'unsubscribed or blocked' end
+			where account_id = $1 and external_id = $2`, key.account, key.chat, ok)
+	}
+}
+
+// reference is a row found by a platform's message id.
+type reference struct {
+	id        string
+	part      int // of message_parts; -1 when the message is one part
+	parts     int
+	direction message.Direction
+	status    message.Status
+	seq       int64
+	body      []byte
+}
+
+type referenceKey struct{ chatID, platformID string }
+
+// resolveReferences finds the messages that replies, edits, deletions and
+// delivery reports speak of, in the database or earlier in this very batch.
+func (w *laneWriter) resolveReferences(ctx context.Context) error {
+	var chatIDs, platformIDs []string
+	want := func(c *laneChat, id string) {
+		if c.known && id != "" {
+			chatIDs, platformIDs = append(chatIDs, c.id), append(platformIDs, id)
+		}
+	}
+	for _, c := range w.order {
+		for i := range c.messages {
+			want(c, c.messages[i].update.ReplyTo)
+		}
+		for _, list := range [][]laneMessage{c.edits, c.deletes, c.statuses} {
+			for i := range list {
+				want(c, list[i].update.PlatformID)
+			}
+		}
+	}
+	if len(chatIDs) == 0 {
+		return nil
+	}
+	found := map[referenceKey]reference{}
+	rows, err := w.tx.Query(ctx, `with r as (select distinct c, p from unnest($1::uuid[], $2::text[]) as r (c, p))
+		select m.id, r.c, r.p, x.part, x.parts, m.direction, m.status, m.seq, m.body
+		from r cross join lateral (
+			select id, -1 as part, 1 as parts from messages where chat_id = r.c and platform_message_id = r.p
+				and not exists (select 1 from message_parts where chat_id = r.c and platform_message_id = r.p)
+			union all
+			select p1.message_id, p1.part, (select count(*) from message_parts p2 where p2.message_id = p1.message_id)::int
+			from message_parts p1 where p1.chat_id = r.c and p1.platform_message_id = r.p
+			limit 1) x
+		join messages m on m.id = x.id order by m.id for update of m`, chatIDs, platformIDs)
+	if err != nil {
+		return fmt.Errorf("finding referenced messages: %w", err)
+	}
+	for rows.Next() {
+		var k referenceKey
+		var r reference
+		if err := rows.Scan(&r.id, &k.chatID, &k.platformID, &r.part, &r.parts, &r.direction, &r.status, &r.seq, &r.body); err != nil {
+			return fmt.Errorf("reading referenced message: %w", err)
+		}
+		found[k] = r
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("finding referenced messages: %w", err)
+	}
+	batch := &pgx.Batch{}
+	for _, c := range w.order {
+		if !c.known {
+			continue
+		}
+		fresh := map[string]int{} // index in c.messages by platform id
+		for i := range c.messages {
+			m := &c.messages[i]
+			if m.update.PlatformID != "" {
+				fresh[m.update.PlatformID] = i
+			}
+			if id := m.update.ReplyTo; id != "" {
+				if f, ok := fresh[id]; ok {
+					m.replyTo = &c.messages[f].id
+				} else if r, ok := found[referenceKey{c.id, id}]; ok {
+					m.replyTo = &r.id
+				}
+			}
+		}
+		w.applyEdits(batch, c, fresh, found)
+		w.applyDeletes(batch, c, fresh, found)
+		w.applyStatuses(batch, c, found)
+	}
+	if batch.Len() == 0 {
+		return nil
+	}
+	if err := w.tx.SendBatch(ctx, batch).Close(); err != nil {
+		return fmt.Errorf("applying edits and reports: %w", err)
+	}
+	return nil
+}
+
+func (w *laneWriter) applyEdits(batch *pgx.Batch, c *laneChat, fresh map[string]int, found map[referenceKey]reference) {
+	for i := range c.edits {
+		e := &c.edits[i]
+		content := e.update.Content
+		if f, ok := fresh[e.update.PlatformID]; ok { // written and edited within this batch
+			c.messages[f].update.Content = content
+			c.messages[f].editedAt = &e.stored.ReceivedAt
+			continue
+		}
+		r, ok := found[referenceKey{c.id, e.update.PlatformID}]
+		if !ok {
+			// We never saw the original: the edit is the message.
+			m := *e
+			m.id = NewID()
+			m.editedAt = &e.stored.ReceivedAt
+			fresh[e.update.PlatformID] = len(c.messages)
+			c.messages = append(c.messages, m)
+			c.lastSeq++
+			batch.Queue(`update chats set last_seq = last_seq + 1, unread = unread + 1,
+				last_customer_message_at = greatest(last_customer_message_at, $2),
+				operator_id = case when state = 'closed' then null else operator_id end,
+				queued_at = case when state = 'closed' then now() else queued_at end,
+				state = case when state = 'closed' then 'new' else state end where id = $1`, c.id, e.stored.ReceivedAt)
+			if c.state == switchboard.ChatClosed {
+				c.state, c.operator, c.queued = switchboard.ChatNew, nil, true
+			}
+			continue
+		}
+		var old message.Content
+		if err := json.Unmarshal(r.body, &old); err == nil {
+			content.Files = w.keepFiles(c, r.id, old.Files, content.Files)
+			if content.Keyboard == nil {
+				content.Keyboard = old.Keyboard
+			}
+		}
+		body := contentJSON(&content)
+		batch.Queue(`update messages set body = $2, kind = $3, edited_at = coalesce($4, clock_timestamp()) where id = $1`, r.id, body, content.Kind, timeOrNil(e.at))
+		w.event(switchboard.EventMessageUpdated, c, &r.id)
+	}
+}
+
+// keepFiles carries the stored files of an edited message over to its new
+// content: platforms repeat the files when only the caption changed.
+func (w *laneWriter) keepFiles(c *laneChat, messageID string, old, edited []message.File) []message.File {
+	for i := range edited {
+		if i < len(old) && old[i].Kind == edited[i].Kind && (edited[i].Size == 0 || old[i].Size == edited[i].Size || old[i].State != message.FileReady) {
+			edited[i] = old[i]
+			continue
+		}
+		edited[i].ID = NewID()
+		if edited[i].State == "" {
+			edited[i].State = message.FilePending
+		}
+		w.files = append(w.files, laneFile{edited[i], c.key.account, messageID})
+	}
+	return edited
+}
+
+func (w *laneWriter) applyDeletes(batch *pgx.Batch, c *laneChat, fresh map[string]int, found map[referenceKey]reference) {
+	for i := range c.deletes {
+		e := &c.deletes[i]
+		if f, ok := fresh[e.update.PlatformID]; ok { // written and deleted within this batch
+			c.messages[f].deletedAt = &e.stored.ReceivedAt
+			continue
+		}
+		r, ok := found[referenceKey{c.id, e.update.PlatformID}]
+		if !ok {
+			continue
+		}
+		batch.Queue(`update messages set deleted_at = coalesce($2, clock_timestamp()) where id = $1 and deleted_at is null`, r.id, timeOrNil(e.at))
+		w.event(switchboard.EventMessageUpdated, c, &r.id)
+	}
+}
+
+func (w *laneWriter) applyStatuses(batch *pgx.Batch, c *laneChat, found map[referenceKey]reference) {
+	for i := range c.statuses {
+		s := &c.statuses[i]
+		key := referenceKey{c.id, s.update.PlatformID}
+		r, ok := found[key]
+		if !ok {
+			// The report overtook our own note of the send, or is of a message
+			// that isn't ours: it waits a while for its message.
+			batch.Queue(`insert into parked_receipts (chat_id, platform_message_id, status, failure, at) values ($1, $2, $3, $4, $5)`,
+				c.id, s.update.PlatformID, s.update.Status, s.update.Failure, cmp.Or(timeOrNil(s.at), &s.stored.ReceivedAt))
+			continue
+		}
+		if r.direction != message.Out {
+			continue
+		}
+		at := cmp.Or(timeOrNil(s.at), &s.stored.ReceivedAt)
+		if s.update.UpTo {
+			// One report for everything that was sent so far.
+			batch.Queue(`update messages set status = $3, status_at = $4 where chat_id = $1 and direction = 'out' and seq < $2
+				and status in ('sent', 'delivered') returning id`, c.id, r.seq, s.update.Status, at).Query(func(rows pgx.Rows) error {
+				ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
+				for _, id := range ids {
+					w.event(switchboard.EventMessageUpdated, c, &id)
+				}
+				return err
+			})
+		}
+		// Of several parts the last one speaks for the message, except for bad news.
+		if r.parts > 1 && r.part != r.parts-1 && s.update.Status != message.StatusFailed {
+			continue
+		}
+		if !r.status.Advances(s.update.Status) {
+			continue
+		}
+		r.status = s.update.Status
+		found[key] = r
+		batch.Queue(`update messages set status = $2, status_at = $3, error = $4 where id = $1`, r.id, s.update.Status, at, s.update.Failure)
+		batch.Queue(`insert into message_log (message_id, at, what, detail) values ($1, $2, $3, $4)`, r.id, at, s.update.Status, s.update.Failure)
+		w.event(switchboard.EventMessageUpdated, c, &r.id)
+	}
+}
+
+func (w *laneWriter) event(typ switchboard.EventType, c *laneChat, messageID *string) {
+	w.events = append(w.events, laneEvent{typ: typ, chat: c, message: messageID, everyone: c.state == switchboard.ChatNew || c.state == switchboard.ChatOffered})
+}
+
+func (w *laneWriter) queueMessages(batch *pgx.Batch) []river.JobArgs {
+	var (
+		ids, chatIDs, accounts, kinds, bodies, senders, names []string
+		replies, platformIDs                                  []*string
+		platformAts, deleted, edited                          []*time.Time
+		created                                               []time.Time
+		seqs, updateIDs                                       []int64
+	)
+	for _, c := range w.order {
+		if !c.known {
+			continue
+		}
+		var at time.Time
+		for i := range c.messages {
+			m := &c.messages[i]
+			content := &m.update.Content
+			for f := range content.Files {
+				file := &content.Files[f]
+				file.ID = NewID()
+				if file.State == "" {
+					file.State = message.FilePending
+				}
+				w.files = append(w.files, laneFile{*file, c.key.account, m.id})
+			}
+			body := contentJSON(content)
+			ids = append(ids, m.id)
+			chatIDs = append(chatIDs, c.id)
+			accounts = append(accounts, c.key.account)
+			seqs = append(seqs, c.lastSeq-int64(len(c.messages)-1-i))
+			kinds = append(kinds, string(content.Kind))
+			bodies = append(bodies, string(body))
+			senders = append(senders, c.customerID)
+			names = append(names, m.update.Customer.Name)
+			replies = append(replies, m.replyTo)
+			platformIDs = append(platformIDs, textOrNil(m.update.PlatformID))
+			platformAts = append(platformAts, timeOrNil(m.at))
+			// Our clock rises with seq inside a chat, also where the platform's order
+			// differed from the order of arrival.
+			if m.stored.ReceivedAt.After(at) {
+				at = m.stored.ReceivedAt
+			}
+			created = append(created, at)
+			updateIDs = append(updateIDs, m.stored.ID)
+			edited = append(edited, m.editedAt)
+			deleted = append(deleted, m.deletedAt)
+			w.event(switchboard.EventMessageNew, c, &m.id)
+		}
+		if c.queued {
+			w.events = append(w.events, laneEvent{typ: switchboard.EventChatOffered, chat: c, everyone: true})
+		}
+		if c.typing {
+			w.events = append(w.events, laneEvent{typ: switchboard.EventCustomerTyping, chat: c})
+		}
+	}
+	w.done.Messages = len(ids)
+	if len(ids) > 0 {
+		batch.Queue(`insert into messages (id, chat_id, account_id, seq, direction, kind, status, status_at, body, sender_kind, sender_id, sender_name,
+				reply_to, platform_message_id, platform_at, created_at, edited_at, deleted_at, lane, update_id)
+			select id, chat_id, account_id, seq, 'in', kind, 'received', created_at, body::jsonb, 'customer', sender_id, sender_name,
+				reply_to, platform_message_id, platform_at, created_at, edited_at, deleted_at, $16, update_id
+			from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[], $9::uuid[], $10::text[],
+				$11::timestamptz[], $12::timestamptz[], $13::timestamptz[], $14::timestamptz[], $15::bigint[])
+			as r (id, chat_id, account_id, seq, kind, body, sender_id, sender_name, reply_to, platform_message_id, platform_at, created_at, edited_at, deleted_at, update_id)`,
+			ids, chatIDs, accounts, seqs, kinds, bodies, senders, names, replies, platformIDs, platformAts, created, edited, deleted, updateIDs, w.lane)
+	}
+	var jobs []river.JobArgs
+	for _, f := range w.files {
+		batch.Queue(`insert into files (id, name, mime, size, kind, state, account_id, message_id, ref) values ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+			f.file.ID, f.file.Name, f.file.Mime, f.file.Size, f.file.Kind, f.file.State, f.accountID, f.messageID, f.file.Ref)
+		if f.file.State == message.FilePending {
+			jobs = append(jobs, FetchArgs{FileID: f.file.ID})
+		}
+	}
+	w.done.Files = len(jobs)
+	return jobs
+}
+
+func (w *laneWriter) queueEvents(batch *pgx.Batch) {
+	n := len(w.events)
+	w.done.Events = n
+	if n == 0 {
+		return
+	}
+	types, chatIDs := make([]string, n), make([]string, n)
+	messageIDs, operators := make([]*string, n), make([]*string, n)
+	everyone := make([]bool, n)
+	for i, e := range w.events {
+		types[i], chatIDs[i], messageIDs[i], operators[i], everyone[i] = string(e.typ), e.chat.id, e.message, e.chat.operator, e.everyone
+	}
+	batch.Queue(insertEvents, types, chatIDs, messageIDs, operators, everyone)
+}
+
+const insertEvents = `insert into events (type, chat_id, message_id, operator_id, everyone)
+	select * from unnest($1::text[], $2::uuid[], $3::uuid[], $4::uuid[], $5::bool[])`
+
+func (w *laneWriter) queueRest(batch *pgx.Batch) {
+	w.done.Quarantined = len(w.bad)
+	for _, q := range w.bad {
+		batch.Queue(`insert into quarantine (id, account_id, lane, update_id, error) values ($1, $2, $3, $4, $5)`,
+			NewID(), q.update.AccountID, w.lane, q.update.ID, strings.ReplaceAll(q.err.Error(), "\x00", ""))
+	}
+}
+
+// contentJSON is what the body column holds. Postgres' jsonb takes no NUL, so
+// that is dropped; a location that is not a number can't be JSON and is shown
+// as unsupported rather than lost.
+func contentJSON(content *message.Content) []byte {
+	body, err := json.Marshal(content)
+	if err != nil {
+		body, _ = json.Marshal(message.Content{Kind: message.KindUnsupported, Unsupported: "unreadable " + string(content.Kind)})
+	}
+	if !bytes.Contains(body, []byte(`\u0000`)) {
+		return body
+	}
+	clean := body[:0]
+	for i := 0; i < len(body); i++ {
+		if body[i] != '\\' {
+			clean = append(clean, body[i])
+			continue
+		}
+		if bytes.HasPrefix(body[i:], []byte(`\u0000`)) {
+			i += 5
+			continue
+		}
+		clean = append(clean, body[i], body[i+1])
+		i++
+	}
+	return clean
+}
+
+// keyText makes a platform's key fit for an index: no NUL, valid UTF-8, at most
+// 256 bytes (longer ones keep their start and end in a digest). Real keys are
+// under 100 bytes and stay as they are.
+func keyText(s string) string {
+	s = plainText(s)
+	if len(s) <= 256 {
+		return s
+	}
+	sum := sha256.Sum256([]byte(s))
+	return strings.ToValidUTF8(s[:160], "") + "~" + hex.EncodeToString(sum[:])
+}
+
+// plainText is s as a text column takes it.
+func plainText(s string) string {
+	if strings.IndexByte(s, 0) >= 0 {
+		s = strings.ReplaceAll(s, "\x00", "")
+	}
+	return strings.ToValidUTF8(s, "\uFFFD")
+}
+
+func timeOrNil(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+func textOrNil(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}

@@ -1,0 +1,161 @@
+package db
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"switchboard"
+	"switchboard/message"
+)
+
+// messageColumns is what scanMessage reads, from messages m joined with chats c.
+// A queued message whose outbox row is in flight shows as sending.
+const messageColumns = `m.id, m.chat_id, m.account_id, c.platform, m.seq, m.direction, m.body, m.reply_to, m.platform_message_id,
+	case when m.status = 'queued' and exists (select 1 from outbox o where o.message_id = m.id and o.sending) then 'sending' else m.status end,
+	m.status_at, m.error, m.sender_kind, m.sender_id, m.sender_name, m.client_id, m.platform_at, m.created_at, m.edited_at, m.deleted_at`
+
+// scanMessage reads messageColumns, and what follows them into more.
+func scanMessage(row pgx.CollectableRow, more ...any) (message.Message, error) {
+	var m message.Message
+	var body, failure []byte
+	dest := append([]any{
+		&m.ID, &m.ChatID, &m.AccountID, &m.Platform, &m.Seq, &m.Direction, &body, &m.ReplyTo, &m.PlatformMessageID,
+		&m.Status, &m.StatusAt, &failure, &m.Sender.Kind, &m.Sender.ID, &m.Sender.Name, &m.ClientID, &m.PlatformAt, &m.CreatedAt, &m.EditedAt, &m.DeletedAt,
+	}, more...)
+	if err := row.Scan(dest...); err != nil {
+		return m, err
+	}
+	if err := json.Unmarshal(body, &m.Content); err != nil {
+		return m, fmt.Errorf("reading body of message %s: %w", m.ID, err)
+	}
+	if failure != nil {
+		m.Error = new(message.Failure)
+		if err := json.Unmarshal(failure, m.Error); err != nil {
+			return m, fmt.Errorf("reading error of message %s: %w", m.ID, err)
+		}
+	}
+	utc(&m.StatusAt, m.PlatformAt, &m.CreatedAt, m.EditedAt, m.DeletedAt)
+	if m.DeletedAt != nil {
+		m.Content = message.Content{Kind: m.Content.Kind} // taken back means unseen
+	}
+	return m, nil
+}
+
+func utc(times ...*time.Time) {
+	for _, t := range times {
+		if t != nil {
+			*t = t.UTC()
+		}
+	}
+}
+
+// Messages returns the messages with the given ids, by id; unknown ids are left out.
+func (d *DB) Messages(ctx context.Context, ids []string) (map[string]*message.Message, error) {
+	rows, err := d.pool.Query(ctx, `select `+messageColumns+` from messages m join chats c on c.id = m.chat_id where m.id = any($1)`, ids)
+	if err != nil {
+		return nil, fmt.Errorf("reading messages: %w", err)
+	}
+	found := make(map[string]*message.Message, len(ids))
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (message.Message, error) { return scanMessage(row) })
+	if err != nil {
+		return nil, fmt.Errorf("reading messages: %w", err)
+	}
+	for i := range list {
+		found[list[i].ID] = &list[i]
+	}
+	return found, nil
+}
+
+// Message returns one message, or ErrNotFound.
+func (d *DB) Message(ctx context.Context, id string) (message.Message, error) {
+	found, err := d.Messages(ctx, []string{id})
+	if err != nil {
+		return message.Message{}, err
+	}
+	m := found[id]
+	if m == nil {
+		return message.Message{}, fmt.Errorf("message %s: %w", id, switchboard.ErrNotFound)
+	}
+	return *m, nil
+}
+
+// chatColumns is what scanChat reads, from chats c joined with customers cu.
+const chatColumns = `c.id, c.account_id, c.platform, c.state, c.operator_id, c.skill, c.unread, c.read_seq, c.last_seq,
+	c.last_customer_message_at, c.queued_at, c.created_at,
+	cu.id, cu.external_id, cu.name, cu.username, cu.phone, cu.avatar, cu.language, cu.country, cu.reachable`
+
+func scanChat(row pgx.CollectableRow, more ...any) (switchboard.Chat, error) {
+	c := switchboard.Chat{Customer: new(switchboard.Customer)}
+	cu := c.Customer
+	dest := append([]any{
+		&c.ID, &c.AccountID, &c.Platform, &c.State, &c.OperatorID, &c.Skill, &c.Unread, &c.ReadSeq, &c.LastSeq,
+		&c.LastCustomerMessageAt, &c.QueuedAt, &c.CreatedAt,
+		&cu.ID, &cu.ExternalID, &cu.Name, &cu.Username, &cu.Phone, &cu.Avatar, &cu.Language, &cu.Country, &cu.Reachable,
+	}, more...)
+	err := row.Scan(dest...)
+	utc(c.LastCustomerMessageAt, c.QueuedAt, &c.CreatedAt)
+	return c, err
+}
+
+// Chats returns the chats with the given ids with their last message, by id;
+// unknown ids are left out.
+func (d *DB) Chats(ctx context.Context, ids []string) (map[string]*switchboard.Chat, error) {
+	rows, err := d.pool.Query(ctx, `select `+chatColumns+` from chats c join customers cu on cu.id = c.customer_id where c.id = any($1)`, ids)
+	if err != nil {
+		return nil, fmt.Errorf("reading chats: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (switchboard.Chat, error) { return scanChat(row) })
+	if err != nil {
+		return nil, fmt.Errorf("reading chats: %w", err)
+	}
+	if err := d.addLastMessages(ctx, list); err != nil {
+		return nil, err
+	}
+	found := make(map[string]*switchboard.Chat, len(list))
+	for i := range list {
+		found[list[i].ID] = &list[i]
+	}
+	return found, nil
+}
+
+// Chat returns one chat with its last message, or ErrNotFound.
+func (d *DB) Chat(ctx context.Context, id string) (switchboard.Chat, error) {
+	found, err := d.Chats(ctx, []string{id})
+	if err != nil {
+		return switchboard.Chat{}, err
+	}
+	c := found[id]
+	if c == nil {
+		return switchboard.Chat{}, fmt.Errorf("chat %s: %w", id, switchboard.ErrNotFound)
+	}
+	return *c, nil
+}
+
+// addLastMessages fills LastMessage of each chat.
+func (d *DB) addLastMessages(ctx context.Context, chats []switchboard.Chat) error {
+	ids, seqs := make([]string, len(chats)), make([]int64, len(chats))
+	for i := range chats {
+		ids[i], seqs[i] = chats[i].ID, chats[i].LastSeq
+	}
+	rows, err := d.pool.Query(ctx, `select `+messageColumns+` from unnest($1::uuid[], $2::bigint[]) r (id, seq)
+		join messages m on m.chat_id = r.id and m.seq = r.seq join chats c on c.id = m.chat_id`, ids, seqs)
+	if err != nil {
+		return fmt.Errorf("reading last messages: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (message.Message, error) { return scanMessage(row) })
+	if err != nil {
+		return fmt.Errorf("reading last messages: %w", err)
+	}
+	byChat := make(map[string]*message.Message, len(list))
+	for i := range list {
+		byChat[list[i].ChatID] = &list[i]
+	}
+	for i := range chats {
+		chats[i].LastMessage = byChat[chats[i].ID]
+	}
+	return nil
+}
