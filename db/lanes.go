@@ -442,8 +442,8 @@ func (w *laneWriter) queueCustomers(batch *pgx.Batch) {
 // reference is a row found by a platform's message id.
 type reference struct {
 	id        string
-	part      int // of message_parts; -1 when the message is one part
-	parts     int
+	part      int // of message_parts
+	last      int // the message's last part
 	direction message.Direction
 	status    message.Status
 	seq       int64
@@ -476,12 +476,12 @@ func (w *laneWriter) resolveReferences(ctx context.Context) error {
 	}
 	found := map[referenceKey]reference{}
 	rows, err := w.tx.Query(ctx, `with r as (select distinct c, p from unnest($1::uuid[], $2::text[]) as r (c, p))
-		select m.id, r.c, r.p, x.part, x.parts, m.direction, m.status, m.seq, m.body
+		select m.id, r.c, r.p, x.part, x.last, m.direction, m.status, m.seq, m.body
 		from r cross join lateral (
-			select id, -1 as part, 1 as parts from messages where chat_id = r.c and platform_message_id = r.p
+			select id, 0 as part, 0 as last from messages where chat_id = r.c and platform_message_id = r.p
 				and not exists (select 1 from message_parts where chat_id = r.c and platform_message_id = r.p)
 			union all
-			select p1.message_id, p1.part, (select count(*) from message_parts p2 where p2.message_id = p1.message_id)::int
+			select p1.message_id, p1.part, (select max(p2.part) from message_parts p2 where p2.message_id = p1.message_id)
 			from message_parts p1 where p1.chat_id = r.c and p1.platform_message_id = r.p
 			limit 1) x
 		join messages m on m.id = x.id order by m.id for update of m`, chatIDs, platformIDs)
@@ -491,7 +491,7 @@ func (w *laneWriter) resolveReferences(ctx context.Context) error {
 	for rows.Next() {
 		var k referenceKey
 		var r reference
-		if err := rows.Scan(&r.id, &k.chatID, &k.platformID, &r.part, &r.parts, &r.direction, &r.status, &r.seq, &r.body); err != nil {
+		if err := rows.Scan(&r.id, &k.chatID, &k.platformID, &r.part, &r.last, &r.direction, &r.status, &r.seq, &r.body); err != nil {
 			return fmt.Errorf("reading referenced message: %w", err)
 		}
 		found[k] = r
@@ -633,7 +633,7 @@ func (w *laneWriter) applyStatuses(batch *pgx.Batch, c *laneChat, found map[refe
 			})
 		}
 		// Of several parts the last one speaks for the message, except for bad news.
-		if r.parts > 1 && r.part != r.parts-1 && s.update.Status != message.StatusFailed {
+		if r.part != r.last && s.update.Status != message.StatusFailed {
 			continue
 		}
 		if !r.status.Advances(s.update.Status) {

@@ -165,6 +165,12 @@ create index messages_platform on messages (chat_id, platform_message_id) where 
 create unique index messages_client on messages (chat_id, client_id) where client_id is not null;
 create index messages_customer on messages (created_at, id) where direction = 'in';
 
+-- message.Status.Rank in SQL: a status gives way only to one of a higher rank.
+create function message_rank(status text) returns int language sql immutable parallel safe as $$
+    select case status when 'queued' then 1 when 'sending' then 2 when 'sent' then 3 when 'failed' then 4 when 'expired' then 4
+        when 'canceled' then 4 when 'delivered' then 5 when 'read' then 6 else 0 end
+$$;
+
 -- Platform ids of messages that took more than one call (or an album).
 create table message_parts (
     chat_id             uuid not null,
@@ -190,6 +196,7 @@ create table outbox (
     account_id uuid not null,
     message_id uuid not null,
     op         text not null default 'send' check (op in ('send', 'edit', 'delete')),
+    undo       jsonb, -- of an edit or deletion: what to restore when the platform refuses
     part       int not null default 0,
     attempt    int not null default 0,
     sending    boolean not null default false,
@@ -307,3 +314,4 @@ drop table idempotency_keys, nodes, files, events, quarantine, lanes, updates, p
     login_failures, sessions, operators, versions, accounts;
 drop sequence update_ids;
 drop function bump_accounts_version();
+drop function message_rank(text);

@@ -1,0 +1,123 @@
+package db
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"switchboard"
+	"switchboard/message"
+)
+
+// StoredFile is a file's row.
+type StoredFile struct {
+	ID, Name, Mime, SHA256, Owner string
+	Kind                          message.Kind
+	State                         message.FileState
+	Size                          int64
+	AccountID, MessageID, Ref     string // of a customer's file
+	CreatedAt                     time.Time
+}
+
+// AddFile records a file whose bytes are in the store.
+func (d *DB) AddFile(ctx context.Context, f StoredFile) error {
+	_, err := d.pool.Exec(ctx, `insert into files (id, name, mime, size, sha256, kind, state, owner) values ($1, $2, $3, $4, $5, $6, 'ready', $7)
+		on conflict (id) do update set name = excluded.name, mime = excluded.mime, size = excluded.size, sha256 = excluded.sha256`,
+		f.ID, plainText(f.Name), f.Mime, f.Size, f.SHA256, f.Kind, f.Owner)
+	if err != nil {
+		return fmt.Errorf("recording file: %w", err)
+	}
+	return nil
+}
+
+// File returns a file's row, or ErrNotFound.
+func (d *DB) File(ctx context.Context, id string) (StoredFile, error) {
+	found, err := d.files(ctx, []string{id})
+	if err != nil {
+		return StoredFile{}, err
+	}
+	if len(found) == 0 {
+		return StoredFile{}, fmt.Errorf("file %s: %w", id, switchboard.ErrNotFound)
+	}
+	return found[0], nil
+}
+
+func (d *DB) files(ctx context.Context, ids []string) ([]StoredFile, error) {
+	rows, err := d.pool.Query(ctx, `select id, name, mime, sha256, owner, kind, state, size, coalesce(account_id::text, ''), coalesce(message_id::text, ''), ref, created_at
+		from files where id = any($1)`, ids)
+	if err != nil {
+		return nil, fmt.Errorf("reading files: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (StoredFile, error) {
+		var f StoredFile
+		err := row.Scan(&f.ID, &f.Name, &f.Mime, &f.SHA256, &f.Owner, &f.Kind, &f.State, &f.Size, &f.AccountID, &f.MessageID, &f.Ref, &f.CreatedAt)
+		utc(&f.CreatedAt)
+		return f, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading files: %w", err)
+	}
+	return list, nil
+}
+
+// FilesByID returns the files with the given ids as a message carries them;
+// unknown ids are left out.
+func (d *DB) FilesByID(ctx context.Context, ids []string) ([]message.File, error) {
+	list, err := d.files(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]message.File, len(list))
+	for i, f := range list {
+		out[i] = message.File{ID: f.ID, Kind: f.Kind, Name: f.Name, Mime: f.Mime, Size: f.Size, State: f.State}
+	}
+	return out, nil
+}
+
+// FinishFetch records how fetching a customer's file ended, in its row and in
+// its message, and tells the operators.
+func (d *DB) FinishFetch(ctx context.Context, f StoredFile, reason string) error {
+	return d.tx(ctx, func(tx pgx.Tx) error {
+		var messageID *string
+		err := tx.QueryRow(ctx, `update files set name = coalesce(nullif($2, ''), name), mime = coalesce(nullif($3, ''), mime), size = case when $4::bigint > 0 then $4 else size end,
+			sha256 = $5, state = $6, error = $7 where id = $1 returning message_id`,
+			f.ID, plainText(f.Name), f.Mime, f.Size, f.SHA256, f.State, reason).Scan(&messageID)
+		if errors.Is(err, pgx.ErrNoRows) || (err == nil && messageID == nil) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("recording fetched file: %w", err)
+		}
+		var chatID string
+		var body []byte
+		if err := tx.QueryRow(ctx, `select chat_id, body from messages where id = $1 for update`, *messageID).Scan(&chatID, &body); err != nil {
+			return fmt.Errorf("reading the file's message: %w", err)
+		}
+		var content message.Content
+		if err := json.Unmarshal(body, &content); err != nil {
+			return fmt.Errorf("reading body of message %s: %w", *messageID, err)
+		}
+		for i := range content.Files {
+			if file := &content.Files[i]; file.ID == f.ID {
+				file.State = f.State
+				if f.State == message.FileReady {
+					file.Name, file.Mime, file.Size = f.Name, f.Mime, f.Size
+				}
+			}
+		}
+		batch := &pgx.Batch{}
+		batch.Queue(`update messages set body = $2 where id = $1`, *messageID, contentJSON(&content))
+		if reason != "" {
+			batch.Queue(`insert into message_log (message_id, what, detail) values ($1, 'file', jsonb_build_object('file', $2::text, 'state', $3::text, 'reason', $4::text))`, *messageID, f.ID, f.State, reason)
+		}
+		batch.Queue(eventOfMessage, *messageID)
+		if err := tx.SendBatch(ctx, batch).Close(); err != nil {
+			return fmt.Errorf("updating the file's message: %w", err)
+		}
+		return nil
+	})
+}

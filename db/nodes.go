@@ -1,0 +1,161 @@
+package db
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// HeartbeatEvery is how often a process says that it lives.
+const HeartbeatEvery = 2 * time.Second
+
+// Heartbeat says that the process lives. It must be called before the process
+// takes any job, and every HeartbeatEvery.
+func (d *DB) Heartbeat(ctx context.Context, node string, roles []string, addr, version string) error {
+	_, err := d.pool.Exec(ctx, `insert into nodes (id, roles, addr, version) values ($1, $2, $3, $4)
+		on conflict (id) do update set seen_at = now(), roles = excluded.roles`, node, roles, addr, version)
+	if err != nil {
+		return fmt.Errorf("writing heartbeat: %w", err)
+	}
+	return nil
+}
+
+// Leave says that the process is gone and holds no job any more.
+func (d *DB) Leave(ctx context.Context, node string) error {
+	if _, err := d.pool.Exec(ctx, `delete from nodes where id = $1`, node); err != nil {
+		return fmt.Errorf("removing heartbeat: %w", err)
+	}
+	return nil
+}
+
+// RescueOrphans gives jobs that dead processes were working on back to the
+// queue, and returns how many. A process is dead when its heartbeat is
+// 8 s old (or gone). One that was only paused may come back and go on: lanes
+// are safe by their drain lock, sends by the claim's attempt number.
+func (d *DB) RescueOrphans(ctx context.Context) (int64, error) {
+	tag, err := d.pool.Exec(ctx, `update river_job j set state = 'available', scheduled_at = now(), attempt = greatest(attempt - 1, 0)
+		where j.state = 'running' and j.kind in ('drain', 'deliver', 'fetch')
+		and not exists (select 1 from nodes n where n.id = j.attempted_by[array_upper(j.attempted_by, 1)] and n.seen_at > now() - $1::interval)`, nodeDeadAfter)
+	if err != nil {
+		return 0, fmt.Errorf("rescuing orphaned jobs: %w", err)
+	}
+	return tag.RowsAffected(), nil
+}
+
+// MendMailboxes inserts the jobs of lanes and outboxes that have work and are
+// flagged as served, but have no job: left behind when a job's completion and
+// its rescue crossed. It returns how many were mended.
+func (d *DB) MendMailboxes(ctx context.Context) (mended int, err error) {
+	err = d.tx(ctx, func(tx pgx.Tx) error {
+		mended = 0
+		rows, err := tx.Query(ctx, `select l.id from lanes l where l.draining
+			and exists (select 1 from updates u where u.lane = l.id and u.id > l.done_id and u.received_at < now() - interval '5 seconds')
+			and not exists (select 1 from river_job j where j.kind = 'drain' and j.args @> jsonb_build_object('lane', l.id)
+				and j.state in ('available', 'running', 'retryable', 'scheduled', 'pending'))`)
+		if err != nil {
+			return fmt.Errorf("looking for stuck lanes: %w", err)
+		}
+		lanes, err := pgx.CollectRows(rows, pgx.RowTo[int])
+		if err != nil {
+			return fmt.Errorf("looking for stuck lanes: %w", err)
+		}
+		for _, lane := range lanes {
+			if err := d.jobs.insert(ctx, tx, DrainArgs{Lane: lane}); err != nil {
+				return err
+			}
+		}
+		rows, err = tx.Query(ctx, `select o.chat_id from outbox_chats o join (
+				select distinct chat_id from outbox where created_at < now() - interval '10 seconds' and not_before < now() - interval '10 seconds' limit 1000) w using (chat_id)
+			where not exists (select 1 from river_job j where j.kind = 'deliver' and j.args @> jsonb_build_object('chat_id', o.chat_id)
+				and j.state in ('available', 'running', 'retryable', 'scheduled', 'pending'))
+			limit 100 for update of o skip locked`)
+		if err != nil {
+			return fmt.Errorf("looking for stuck outboxes: %w", err)
+		}
+		chats, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			return fmt.Errorf("looking for stuck outboxes: %w", err)
+		}
+		for _, chat := range chats {
+			if _, err := tx.Exec(ctx, `update outbox_chats set busy = true where chat_id = $1`, chat); err != nil {
+				return fmt.Errorf("mending outbox: %w", err)
+			}
+			if err := d.jobs.insert(ctx, tx, DeliverArgs{ChatID: chat}); err != nil {
+				return err
+			}
+		}
+		mended = len(lanes) + len(chats)
+		return nil
+	})
+	return mended, err
+}
+
+// ApplyParked gives parked delivery reports to messages that became known in
+// the meantime, and drops reports older than ten minutes: they are of messages
+// that aren't ours.
+func (d *DB) ApplyParked(ctx context.Context) error {
+	return d.tx(ctx, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, applyParked+applyParkedEnd); err != nil {
+			return fmt.Errorf("applying parked reports: %w", err)
+		}
+		if _, err := tx.Exec(ctx, `delete from parked_receipts where parked_at < now() - interval '10 minutes'`); err != nil {
+			return fmt.Errorf("dropping parked reports: %w", err)
+		}
+		return nil
+	})
+}
+
+// PruneNodes forgets processes that died long ago.
+func (d *DB) PruneNodes(ctx context.Context) error {
+	_, err := d.pool.Exec(ctx, `delete from nodes where seen_at < now() - interval '1 hour'`)
+	if err != nil {
+		return fmt.Errorf("pruning nodes: %w", err)
+	}
+	return nil
+}
+
+// HoldBus takes the database for a kind of bus until the returned release is
+// called: processes with the in-process bus exclude every other process,
+// processes with ZooKeeper exclude those with the in-process one. Without it
+// two processes would each believe that nobody else needs to be told.
+func (d *DB) HoldBus(ctx context.Context, single bool) (release func(), err error) {
+	conn, err := d.pool.Acquire(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("connecting to hold the bus lock: %w", err)
+	}
+	lock := `select pg_try_advisory_lock_shared($1, 0)`
+	if single {
+		lock = `select pg_try_advisory_lock($1, 0)`
+	}
+	var ok bool
+	// A process that was just killed may hold the lock for a moment still.
+	for deadline := time.Now().Add(5 * time.Second); ; {
+		if err := conn.QueryRow(ctx, lock, lockMemory).Scan(&ok); err != nil {
+			conn.Release()
+			return nil, fmt.Errorf("taking the bus lock: %w", err)
+		}
+		if ok || time.Now().After(deadline) {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			conn.Release()
+			return nil, ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	if !ok {
+		conn.Release()
+		if single {
+			return nil, fmt.Errorf("another process uses this database; several processes need SWITCHBOARD_ZOOKEEPER_SERVERS on every one of them")
+		}
+		return nil, fmt.Errorf("a process with the in-process bus uses this database; give it SWITCHBOARD_ZOOKEEPER_SERVERS too, or stop it")
+	}
+	return func() {
+		// The lock lives as long as its connection.
+		raw := conn.Hijack()
+		_ = raw.Close(context.WithoutCancel(ctx))
+	}, nil
+}

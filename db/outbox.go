@@ -1,0 +1,743 @@
+package db
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"switchboard"
+	"switchboard/message"
+)
+
+// Priorities of outbound messages.
+const (
+	PriorityConversation = 0
+	PriorityAPI          = 1
+	PriorityCampaign     = 2
+)
+
+// Send is a message to be sent into a chat.
+type Send struct {
+	ChatID   string
+	Content  message.Content
+	ReplyTo  *string // id of a message of the same chat
+	ClientID *string // made by the sender; the same again returns the first message
+	Sender   message.Sender
+	TTL      time.Duration // how long it may wait; 0 is 24 h
+	Priority int
+	// Allow decides under the chat's lock whether the message may be sent; nil allows.
+	Allow func(switchboard.Chat) error
+}
+
+// SendMessage queues a message durably: when it returns, the message will be
+// sent or end in a visible final state. created is false when ClientID was seen
+// before in the chat; the message is the first one's then.
+func (d *DB) SendMessage(ctx context.Context, s Send) (m message.Message, created bool, err error) {
+	if s.TTL <= 0 {
+		s.TTL = 24 * time.Hour
+	}
+	var id string
+	err = d.tx(ctx, func(tx pgx.Tx) error {
+		chat, err := d.lockChat(ctx, tx, s.ChatID)
+		if err != nil {
+			return err
+		}
+		if s.ClientID != nil {
+			err := tx.QueryRow(ctx, `select id from messages where chat_id = $1 and client_id = $2`, s.ChatID, *s.ClientID).Scan(&id)
+			if err == nil {
+				created = false
+				return nil
+			}
+			if !errors.Is(err, pgx.ErrNoRows) {
+				return fmt.Errorf("looking for client id: %w", err)
+			}
+		}
+		if s.Allow != nil {
+			if err := s.Allow(chat); err != nil {
+				return err
+			}
+		}
+		if s.ReplyTo != nil {
+			var found bool
+			if err := tx.QueryRow(ctx, `select exists (select 1 from messages where id = $1 and chat_id = $2)`, *s.ReplyTo, s.ChatID).Scan(&found); err != nil {
+				return fmt.Errorf("looking for the message replied to: %w", err)
+			}
+			if !found {
+				return fmt.Errorf("reply_to %s: no such message in the chat: %w", *s.ReplyTo, switchboard.ErrNotFound)
+			}
+		}
+		id, created = NewID(), true
+		batch := &pgx.Batch{}
+		batch.Queue(`with c as (update chats set last_seq = last_seq + 1 where id = $2 returning last_seq)
+			insert into messages (id, chat_id, account_id, seq, direction, kind, status, status_at, body, sender_kind, sender_id, sender_name, reply_to, client_id, created_at)
+			select $1, $2, $3, c.last_seq, 'out', $4, 'queued', t, $5, $6, $7, $8, $9, $10, t from c, clock_timestamp() t`,
+			id, s.ChatID, chat.AccountID, s.Content.Kind, contentJSON(&s.Content), s.Sender.Kind, s.Sender.ID, plainText(s.Sender.Name), s.ReplyTo, s.ClientID)
+		batch.Queue(`insert into outbox (chat_id, account_id, message_id, priority, expires_at) values ($1, $2, $3, $4, now() + $5::interval)`,
+			s.ChatID, chat.AccountID, id, s.Priority, s.TTL)
+		if err := tx.SendBatch(ctx, batch).Close(); err != nil {
+			return fmt.Errorf("queueing message: %w", err)
+		}
+		if err := d.wakeOutbox(ctx, tx, s.ChatID); err != nil {
+			return err
+		}
+		return d.event(ctx, tx, chatEvent(switchboard.EventMessageNew, chat, id))
+	})
+	if err != nil {
+		return message.Message{}, false, err
+	}
+	m, err = d.Message(ctx, id)
+	return m, created, err
+}
+
+// lockChat reads a chat and holds its row until the transaction ends.
+func (d *DB) lockChat(ctx context.Context, tx pgx.Tx, chatID string) (switchboard.Chat, error) {
+	rows, err := tx.Query(ctx, `select `+chatColumns+` from chats c join customers cu on cu.id = c.customer_id where c.id = $1 for update of c`, chatID)
+	if err != nil {
+		return switchboard.Chat{}, fmt.Errorf("locking chat: %w", err)
+	}
+	chat, err := pgx.CollectExactlyOneRow(rows, func(row pgx.CollectableRow) (switchboard.Chat, error) { return scanChat(row) })
+	if errors.Is(err, pgx.ErrNoRows) {
+		return chat, fmt.Errorf("chat %s: %w", chatID, switchboard.ErrNotFound)
+	}
+	if err != nil {
+		return chat, fmt.Errorf("locking chat: %w", err)
+	}
+	return chat, nil
+}
+
+// wakeOutbox makes sure that a deliver job exists for the chat. The row's lock
+// decides against a worker that is just about to find the outbox empty.
+func (d *DB) wakeOutbox(ctx context.Context, tx pgx.Tx, chatID string) error {
+	tag, err := tx.Exec(ctx, `insert into outbox_chats as o (chat_id, busy) values ($1, true)
+		on conflict (chat_id) do update set busy = true where not o.busy`, chatID)
+	if err != nil {
+		return fmt.Errorf("waking outbox: %w", err)
+	}
+	if tag.RowsAffected() == 0 {
+		return nil
+	}
+	return d.jobs.insert(ctx, tx, DeliverArgs{ChatID: chatID})
+}
+
+func chatEvent(typ switchboard.EventType, chat switchboard.Chat, messageID string) switchboard.Event {
+	e := switchboard.Event{Type: typ, ChatID: chat.ID, MessageID: messageID}
+	if chat.OperatorID != nil {
+		e.OperatorID = *chat.OperatorID
+	}
+	e.Everyone = chat.State == switchboard.ChatNew || chat.State == switchboard.ChatOffered
+	return e
+}
+
+// EditMessage changes the text of one of our messages: at once when it has not
+// left yet, else by an edit that is queued behind what the chat still has to
+// send. The new text shows at once; if the platform refuses, the old one is
+// restored with the reason.
+func (d *DB) EditMessage(ctx context.Context, messageID, text string, allow func(switchboard.Chat) error) (message.Message, error) {
+	return d.change(ctx, messageID, allow, func(tx pgx.Tx, m message.Message, inFlight bool) error {
+		content := m.Content
+		content.Text = text
+		_, err := tx.Exec(ctx, `update messages set body = $2, edited_at = clock_timestamp(), error = null where id = $1`, m.ID, contentJSON(&content))
+		if err != nil {
+			return fmt.Errorf("editing message: %w", err)
+		}
+		if m.Status == message.StatusQueued && !inFlight {
+			return nil
+		}
+		return d.queueChange(ctx, tx, m, "edit")
+	})
+}
+
+// DeleteMessage takes one of our messages back: one that has not left yet is
+// canceled, else the deletion is queued behind what the chat still has to send.
+func (d *DB) DeleteMessage(ctx context.Context, messageID string, allow func(switchboard.Chat) error) (message.Message, error) {
+	return d.change(ctx, messageID, allow, func(tx pgx.Tx, m message.Message, inFlight bool) error {
+		if m.Status == message.StatusQueued && !inFlight {
+			batch := &pgx.Batch{}
+			batch.Queue(`delete from outbox where message_id = $1`, m.ID)
+			batch.Queue(`update messages set status = 'canceled', status_at = clock_timestamp(), deleted_at = clock_timestamp() where id = $1`, m.ID)
+			batch.Queue(`insert into message_log (message_id, what) values ($1, 'canceled')`, m.ID)
+			return tx.SendBatch(ctx, batch).Close()
+		}
+		if _, err := tx.Exec(ctx, `update messages set deleted_at = clock_timestamp(), error = null where id = $1`, m.ID); err != nil {
+			return fmt.Errorf("deleting message: %w", err)
+		}
+		return d.queueChange(ctx, tx, m, "delete")
+	})
+}
+
+func (d *DB) change(ctx context.Context, messageID string, allow func(switchboard.Chat) error, do func(tx pgx.Tx, m message.Message, inFlight bool) error) (message.Message, error) {
+	m, err := d.Message(ctx, messageID)
+	if err != nil {
+		return m, err
+	}
+	err = d.tx(ctx, func(tx pgx.Tx) error {
+		chat, err := d.lockChat(ctx, tx, m.ChatID)
+		if err != nil {
+			return err
+		}
+		if allow != nil {
+			if err := allow(chat); err != nil {
+				return err
+			}
+		}
+		// The outbox' lock holds workers off while the message is looked at.
+		if _, err := tx.Exec(ctx, `select 1 from outbox_chats where chat_id = $1 for update`, m.ChatID); err != nil {
+			return fmt.Errorf("locking outbox: %w", err)
+		}
+		var inFlight bool
+		rows, err := tx.Query(ctx, `select `+messageColumns+`, coalesce((select o.sending or o.part > 0 or o.attempt > 0 from outbox o where o.message_id = m.id and o.op = 'send'), false)
+			from messages m join chats c on c.id = m.chat_id where m.id = $1 for update of m`, messageID)
+		if err != nil {
+			return fmt.Errorf("locking message: %w", err)
+		}
+		m, err = pgx.CollectExactlyOneRow(rows, func(row pgx.CollectableRow) (message.Message, error) { return scanMessage(row, &inFlight) })
+		if err != nil {
+			return fmt.Errorf("locking message: %w", err)
+		}
+		switch {
+		case m.Direction != message.Out:
+			return fmt.Errorf("message %s is the customer's: %w", messageID, switchboard.ErrForbidden)
+		case m.DeletedAt != nil:
+			return fmt.Errorf("message %s is deleted: %w", messageID, switchboard.ErrConflict)
+		case m.Status == message.StatusFailed || m.Status == message.StatusExpired || m.Status == message.StatusCanceled:
+			return fmt.Errorf("message %s is %s and was never shown to the customer: %w", messageID, m.Status, switchboard.ErrConflict)
+		}
+		if err := do(tx, m, inFlight); err != nil {
+			return err
+		}
+		return d.event(ctx, tx, chatEvent(switchboard.EventMessageUpdated, chat, m.ID))
+	})
+	if err != nil {
+		return message.Message{}, err
+	}
+	return d.Message(ctx, messageID)
+}
+
+func (d *DB) queueChange(ctx context.Context, tx pgx.Tx, m message.Message, op string) error {
+	_, err := tx.Exec(ctx, `insert into outbox (chat_id, account_id, message_id, op, undo, expires_at) values ($1, $2, $3, $4, $5, now() + interval '1 hour')`,
+		m.ChatID, m.AccountID, m.ID, op, contentJSON(&m.Content))
+	if err != nil {
+		return fmt.Errorf("queueing %s: %w", op, err)
+	}
+	return d.wakeOutbox(ctx, tx, m.ChatID)
+}
+
+// ClaimState is what a worker is to do for a chat.
+type ClaimState int
+
+// The states of a claim.
+const (
+	ClaimDone ClaimState = iota // the outbox is empty; the job is over
+	ClaimWait                   // come back after Wait
+	ClaimWork                   // do Op, then hand in an Outcome
+)
+
+// Claim is the head of a chat's outbox, taken for sending.
+type Claim struct {
+	ChatID  string
+	State   ClaimState
+	Wait    time.Duration
+	Expired bool // the former head waited too long and was given up; with ClaimWait 0
+
+	OutboxID    int64
+	Attempt     int
+	Part        int
+	Op          string // send, edit or delete
+	MessageID   string
+	AccountID   string
+	PlatformIDs []string // of an edit or deletion
+	Out         message.Outbound
+	// Orphan says that a former attempt was cut off in the middle, by a crash:
+	// nobody knows whether it reached the platform.
+	Orphan bool
+}
+
+// OutcomeKind is what came of a claim.
+type OutcomeKind int
+
+// The outcomes.
+const (
+	OutcomeSent    OutcomeKind = iota // the message's last part was accepted
+	OutcomePart                       // a part was accepted, more follow
+	OutcomeRetry                      // not sent; try again after After
+	OutcomeFailed                     // given up: Failure says why
+	OutcomeAccount                    // the account can't send: paused with Failure; the message waits
+)
+
+// Outcome is what came of a claim. It counts only while the claim is still the
+// caller's: attempt number and owner must match.
+type Outcome struct {
+	Claim *Claim
+	Kind  OutcomeKind
+	IDs   []string // the platform's, of this part
+	After time.Duration
+	// WholeAccount makes After hold for every chat of the account.
+	WholeAccount bool
+	// Unreachable marks the customer until they write again.
+	Unreachable bool
+	Failure     *message.Failure
+	Log         AttemptLog
+}
+
+// AttemptLog is the timeline's entry of one attempt.
+type AttemptLog struct {
+	Op      string           `json:"op,omitempty"`
+	Attempt int              `json:"attempt"`
+	Part    int              `json:"part,omitempty"`
+	Node    string           `json:"node,omitempty"`
+	Started time.Time        `json:"started"`
+	TookMS  int64            `json:"took_ms"`
+	Outcome string           `json:"outcome"`
+	IDs     []string         `json:"ids,omitempty"`
+	Note    string           `json:"note,omitempty"`
+	RetryMS int64            `json:"retry_ms,omitempty"`
+	Failure *message.Failure `json:"failure,omitempty"`
+}
+
+// Pace gives the limits of an account and of each of its chats. ok is false
+// when the account must not send now (paused, removed, can't be opened).
+type Pace func(accountID string) (account, chat message.Rate, ok bool)
+
+// nodeDeadAfter is how long after its last heartbeat (every 2 s) a process
+// counts as dead and its work is taken over.
+const nodeDeadAfter = 8 * time.Second
+
+// reserveAhead is how far ahead a send may book the limiter's next free slot. A
+// booked send waits for its slot and needs not ask again; longer queues ask
+// again, so that what is more urgent can come in between.
+const reserveAhead = time.Second
+
+// Step records outcomes and claims the next send of each chat, in one
+// transaction for all of them. The answer has one claim per chat, in order.
+func (d *DB) Step(ctx context.Context, node string, outcomes []Outcome, chats []string, pace Pace) ([]Claim, error) {
+	var claims []Claim
+	err := d.tx(ctx, func(tx pgx.Tx) error {
+		s := &step{d: d, tx: tx, node: node, pace: pace}
+		if err := s.run(ctx, outcomes, chats); err != nil {
+			return err
+		}
+		claims = make([]Claim, len(chats))
+		for i, id := range chats {
+			claims[i] = Claim{ChatID: id, State: ClaimDone}
+			if c := s.claims[id]; c != nil {
+				claims[i] = *c
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("stepping %d outcomes and %d chats: %w", len(outcomes), len(chats), err)
+	}
+	return claims, nil
+}
+
+type step struct {
+	d      *DB
+	tx     pgx.Tx
+	node   string
+	pace   Pace
+	claims map[string]*Claim
+}
+
+// head is the first outbox row of a chat with all that sending it needs.
+type head struct {
+	Now        time.Time
+	ChatID     string
+	ChatTat    time.Time
+	OutboxID   int64
+	Op         string
+	Part       int
+	Attempt    int
+	Sending    bool
+	Owner      string
+	OwnerAlive bool
+	Reserved   bool
+	NotBefore  time.Time
+	ExpiresAt  time.Time
+	AccountID  string
+	MessageID  string
+	Body       []byte
+	SenderName string
+	Avatar     string
+	Chat       string
+	Customer   string
+	ReplyTo    string
+	PlatformID []string
+	Status     message.Status
+}
+
+func (s *step) run(ctx context.Context, outcomes []Outcome, chats []string) error {
+	batch := &pgx.Batch{}
+	s.queueOutcomes(batch, outcomes)
+	var heads []head
+	if len(chats) > 0 {
+		// The lock is a statement of its own: the next one's snapshot then sees
+		// every row that its former holders added.
+		batch.Queue(`select from outbox_chats where chat_id = any($1) order by chat_id for update`, chats)
+		batch.Queue(`select clock_timestamp(), oc.chat_id, coalesce(nullif(oc.tat, '-infinity'), 'epoch'), o.id, o.op, o.part, o.attempt, o.sending, o.owner,
+				coalesce(n.seen_at > now() - $2::interval, false), o.reserved, coalesce(nullif(o.not_before, '-infinity'), 'epoch'), o.expires_at,
+				o.account_id, o.message_id, m.body, m.sender_name,
+				coalesce((select avatar from operators where m.sender_kind = 'operator' and id::text = m.sender_id), ''),
+				c.external_id, coalesce(cu.external_id, ''), coalesce((select platform_message_id from messages where id = m.reply_to), ''),
+				case when o.op = 'send' then null else coalesce(
+					(select array_agg(platform_message_id order by part) from message_parts p where p.message_id = m.id),
+					array_remove(array[m.platform_message_id], null)) end, m.status
+			from outbox_chats oc
+			cross join lateral (select * from outbox where chat_id = oc.chat_id order by id limit 1) o
+			join messages m on m.id = o.message_id
+			join chats c on c.id = oc.chat_id
+			left join customers cu on cu.id = c.customer_id
+			left join nodes n on n.id = o.owner and o.sending
+			where oc.chat_id = any($1)`, chats, nodeDeadAfter).
+			Query(func(rows pgx.Rows) (err error) {
+				heads, err = pgx.CollectRows(rows, pgx.RowToStructByPos[head])
+				return err
+			})
+	}
+	if batch.Len() > 0 {
+		if err := s.tx.SendBatch(ctx, batch).Close(); err != nil {
+			return fmt.Errorf("recording outcomes and reading heads: %w", err)
+		}
+	}
+	if len(chats) == 0 {
+		return nil
+	}
+	return s.claim(ctx, heads, chats)
+}
+
+func (s *step) claim(ctx context.Context, heads []head, chats []string) error {
+	tats, err := s.lockLimits(ctx, heads)
+	if err != nil {
+		return err
+	}
+	s.claims = make(map[string]*Claim, len(heads))
+	batch := &pgx.Batch{}
+	var granted []int64
+	var paced []string
+	var pacedTat []time.Time
+	var booked []int64
+	var bookedAt []time.Time
+	touched := map[string]bool{}
+	full := map[string]bool{} // chats whose outbox is not empty
+	for i := range heads {
+		h := &heads[i]
+		full[h.ChatID] = true
+		c := &Claim{ChatID: h.ChatID, State: ClaimWait, OutboxID: h.OutboxID, Attempt: h.Attempt + 1, Part: h.Part, Op: h.Op,
+			MessageID: h.MessageID, AccountID: h.AccountID, PlatformIDs: h.PlatformID, Orphan: h.Sending}
+		s.claims[h.ChatID] = c
+		switch {
+		case h.Sending && h.OwnerAlive && h.Owner != s.node:
+			c.Wait = time.Second // another process is at it
+			continue
+		case h.Op != "send" && len(h.PlatformID) == 0:
+			// Nothing at the platform to change: the message failed or was canceled.
+			batch.Queue(`delete from outbox where id = $1`, h.OutboxID)
+			continue
+		case !h.Sending && !h.Now.Before(h.ExpiresAt):
+			c.Expired = true
+			s.queueExpired(batch, h)
+			continue
+		case h.NotBefore.After(h.Now):
+			c.Wait = h.NotBefore.Sub(h.Now)
+			continue
+		}
+		account, perChat, ok := s.pace(h.AccountID)
+		if !ok {
+			c.Wait = 15 * time.Second
+			continue
+		}
+		if !h.Reserved {
+			slot := s.slot(h, account, perChat, tats)
+			if wait := slot.Sub(h.Now); wait > reserveAhead {
+				c.Wait = wait
+				continue
+			}
+			if perChat.PerSecond > 0 {
+				paced, pacedTat = append(paced, h.ChatID), append(pacedTat, later(h.ChatTat, slot).Add(interval(perChat)))
+			}
+			if account.PerSecond > 0 {
+				tats[h.AccountID] = later(tats[h.AccountID], slot).Add(interval(account))
+				touched[h.AccountID] = true
+			}
+			if slot.After(h.Now) {
+				booked, bookedAt = append(booked, h.OutboxID), append(bookedAt, slot)
+				c.Wait = slot.Sub(h.Now)
+				continue
+			}
+		}
+		if err := s.fill(c, h); err != nil {
+			return err
+		}
+		c.State = ClaimWork
+		granted = append(granted, h.OutboxID)
+	}
+	var empty []string
+	for _, id := range chats {
+		if !full[id] {
+			empty = append(empty, id)
+		}
+	}
+	if len(granted) > 0 {
+		batch.Queue(`update outbox set sending = true, attempt = attempt + 1, owner = $2, reserved = false where id = any($1)`, granted, s.node)
+	}
+	if len(booked) > 0 {
+		batch.Queue(`update outbox o set reserved = true, not_before = r.at from unnest($1::bigint[], $2::timestamptz[]) r (id, at) where o.id = r.id`, booked, bookedAt)
+	}
+	if len(paced) > 0 {
+		batch.Queue(`update outbox_chats o set tat = r.tat from unnest($1::uuid[], $2::timestamptz[]) r (id, tat) where o.chat_id = r.id`, paced, pacedTat)
+	}
+	for account := range touched {
+		batch.Queue(`update limits set tat = greatest(tat, $2) where key = $1`, accountLimit(account), tats[account])
+	}
+	if len(empty) > 0 {
+		batch.Queue(`update outbox_chats set busy = false where chat_id = any($1)`, empty)
+	}
+	if batch.Len() == 0 {
+		return nil
+	}
+	if err := s.tx.SendBatch(ctx, batch).Close(); err != nil {
+		return fmt.Errorf("claiming sends: %w", err)
+	}
+	return nil
+}
+
+// slot is when the limiter lets the send go: the later of the account's and the
+// chat's next free time, or now.
+func (s *step) slot(h *head, account, perChat message.Rate, tats map[string]time.Time) time.Time {
+	slot := h.Now
+	if account.PerSecond > 0 {
+		slot = later(slot, tats[h.AccountID].Add(-tolerance(account)))
+	}
+	if perChat.PerSecond > 0 {
+		slot = later(slot, h.ChatTat.Add(-tolerance(perChat)))
+	}
+	return slot
+}
+
+func interval(r message.Rate) time.Duration {
+	return time.Duration(float64(time.Second) / r.PerSecond)
+}
+
+// tolerance is how far the theoretical arrival time may be ahead of the clock:
+// room for Burst sends at once.
+func tolerance(r message.Rate) time.Duration {
+	return time.Duration(max(r.Burst, 1)-1) * interval(r)
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+func accountLimit(accountID string) string { return "account:" + accountID }
+
+// lockLimits reads and holds the theoretical arrival times of the accounts that
+// have a rate.
+func (s *step) lockLimits(ctx context.Context, heads []head) (map[string]time.Time, error) {
+	tats := map[string]time.Time{}
+	var keys []string
+	byKey := map[string]string{}
+	for i := range heads {
+		id := heads[i].AccountID
+		key := accountLimit(id)
+		if _, seen := byKey[key]; seen {
+			continue
+		}
+		if account, _, ok := s.pace(id); ok && account.PerSecond > 0 {
+			keys = append(keys, key)
+			byKey[key] = id
+		}
+	}
+	if len(keys) == 0 {
+		return tats, nil
+	}
+	batch := &pgx.Batch{}
+	batch.Queue(`insert into limits (key, tat) select k, 'epoch' from unnest($1::text[]) k order by k on conflict (key) do nothing`, keys)
+	batch.Queue(`select key, tat from limits where key = any($1) order by key for update`, keys).Query(func(rows pgx.Rows) error {
+		for rows.Next() {
+			var key string
+			var tat time.Time
+			if err := rows.Scan(&key, &tat); err != nil {
+				return err
+			}
+			tats[byKey[key]] = tat
+		}
+		return rows.Err()
+	})
+	if err := s.tx.SendBatch(ctx, batch).Close(); err != nil {
+		return nil, fmt.Errorf("reading limits: %w", err)
+	}
+	return tats, nil
+}
+
+func (s *step) fill(c *Claim, h *head) error {
+	c.Out = message.Outbound{ID: h.MessageID, Chat: h.Chat, Customer: h.Customer, ReplyTo: h.ReplyTo, SenderName: h.SenderName, SenderAvatar: h.Avatar}
+	if err := json.Unmarshal(h.Body, &c.Out.Content); err != nil {
+		return fmt.Errorf("reading body of message %s: %w", h.MessageID, err)
+	}
+	return nil
+}
+
+func (s *step) queueExpired(batch *pgx.Batch, h *head) {
+	batch.Queue(`delete from outbox where id = $1`, h.OutboxID)
+	failure := message.Failure{Kind: "expired", Detail: "could not be sent within its time-to-live"}
+	if h.Op != "send" {
+		s.queueUndo(batch, h.OutboxID, h.MessageID, h.Op, nil, failure)
+		return
+	}
+	batch.Queue(`update messages set status = 'expired', status_at = clock_timestamp(), error = $2 where id = $1`, h.MessageID, failure)
+	batch.Queue(`insert into message_log (message_id, what, detail) values ($1, 'expired', $2)`, h.MessageID, failure)
+	batch.Queue(eventOfMessage, h.MessageID)
+}
+
+// eventOfMessage tells the operators concerned that message $1 changed.
+const eventOfMessage = `insert into events (type, chat_id, message_id, operator_id, everyone)
+	select 'message.updated', m.chat_id, m.id, c.operator_id, c.state in ('new', 'offered') from messages m join chats c on c.id = m.chat_id where m.id = $1`
+
+func (s *step) queueOutcomes(batch *pgx.Batch, outcomes []Outcome) {
+	var (
+		ids                     []int64
+		attempts                []int32
+		pids, logs, parkedChats []string
+	)
+	for i := range outcomes {
+		o := &outcomes[i]
+		detail, _ := json.Marshal(o.Log)
+		switch {
+		case o.Kind == OutcomeSent && o.Claim.Op == "send" && o.Claim.Part == 0 && len(o.IDs) <= 1:
+			pid := ""
+			if len(o.IDs) == 1 {
+				pid = keyText(o.IDs[0])
+			}
+			ids, attempts, pids, logs = append(ids, o.Claim.OutboxID), append(attempts, int32(o.Claim.Attempt)), append(pids, pid), append(logs, string(detail))
+			parkedChats = append(parkedChats, o.Claim.ChatID)
+		default:
+			s.queueOutcome(batch, o, string(detail))
+		}
+	}
+	if len(ids) == 0 {
+		return
+	}
+	batch.Queue(`with r as (select * from unnest($1::bigint[], $2::int[], $3::text[], $4::text[]) as r (id, attempt, pid, log)),
+		ok as (delete from outbox o using r where o.id = r.id and o.attempt = r.attempt and o.sending and o.owner = $5 returning o.message_id, r.pid, r.log),
+		up as (update messages m set status = 'sent', status_at = clock_timestamp(), error = null, platform_message_id = nullif(ok.pid, '')
+			from ok where m.id = ok.message_id and m.status = 'queued' returning m.id, m.chat_id),
+		lg as (insert into message_log (message_id, what, detail) select message_id, 'attempt', log::jsonb from ok)
+		insert into events (type, chat_id, message_id, operator_id, everyone)
+		select 'message.updated', up.chat_id, up.id, c.operator_id, c.state in ('new', 'offered') from up join chats c on c.id = up.chat_id`,
+		ids, attempts, pids, logs, s.node)
+	batch.Queue(applyParked+` where p.chat_id = any($1) and p.platform_message_id = any($2)`+applyParkedEnd, parkedChats, pids)
+}
+
+// applyParked moves messages on by reports that came before we knew the
+// platform's id of the message. A report of a part but the last is dropped
+// unless it is bad news, as in the lanes.
+const (
+	applyParked = `with p as (delete from parked_receipts p using messages m where m.chat_id = p.chat_id and m.direction = 'out'
+			and (m.platform_message_id = p.platform_message_id and not exists (select 1 from message_parts mp where mp.message_id = m.id)
+				or m.id = (select mp.message_id from message_parts mp where mp.chat_id = p.chat_id and mp.platform_message_id = p.platform_message_id
+					and (p.status = 'failed' or mp.part = (select max(x.part) from message_parts x where x.message_id = mp.message_id))))
+			and p.ctid in (select p.ctid from parked_receipts p`
+	applyParkedEnd = `) returning m.id, p.status, p.failure, p.at),
+		best as (select distinct on (id) * from p order by id, message_rank(status) desc),
+		up as (update messages m set status = b.status, status_at = b.at, error = b.failure from best b
+			where m.id = b.id and m.status in ('queued', 'sent', 'delivered') and message_rank(b.status) > message_rank(m.status) returning m.id, m.chat_id),
+		lg as (insert into message_log (message_id, at, what, detail) select id, at, status, failure from p)
+		insert into events (type, chat_id, message_id, operator_id, everyone)
+		select 'message.updated', up.chat_id, up.id, c.operator_id, c.state in ('new', 'offered') from up join chats c on c.id = up.chat_id`
+)
+
+// queueOutcome is the general form, one outcome at a time: parts, albums,
+// retries, failures, edits and deletions. Each statement holds only while the
+// claim is still ours.
+func (s *step) queueOutcome(batch *pgx.Batch, o *Outcome, detail string) {
+	c := o.Claim
+	mine := `id = $1 and attempt = $2 and owner = $3 and sending`
+	log := func(what string) {
+		batch.Queue(`insert into message_log (message_id, what, detail) values ($1, $2, $3)`, c.MessageID, what, detail)
+	}
+	if len(o.IDs) > 0 && c.Op == "send" {
+		// Parts are numbered over the whole message; an album's part holds many.
+		batch.Queue(`insert into message_parts (chat_id, platform_message_id, message_id, part)
+			select $4, p.id, $5, $7 * 1000 + p.n from unnest($6::text[]) with ordinality p (id, n) where exists (select 1 from outbox where `+mine+`)
+			on conflict do nothing`, c.OutboxID, c.Attempt, s.node, c.ChatID, c.MessageID, o.IDs, c.Part)
+		batch.Queue(`update messages set platform_message_id = $4 where id = $5 and platform_message_id is null and exists (select 1 from outbox where `+mine+`)`,
+			c.OutboxID, c.Attempt, s.node, o.IDs[0], c.MessageID)
+	}
+	switch o.Kind {
+	case OutcomeSent:
+		log("attempt")
+		if c.Op != "send" {
+			batch.Queue(`delete from outbox where `+mine, c.OutboxID, c.Attempt, s.node)
+			return
+		}
+		batch.Queue(`with ok as (delete from outbox where `+mine+` returning message_id)
+			update messages m set status = 'sent', status_at = clock_timestamp(), error = null from ok where m.id = ok.message_id and m.status = 'queued'`,
+			c.OutboxID, c.Attempt, s.node)
+		batch.Queue(applyParked+` join message_parts mp on mp.chat_id = p.chat_id and mp.platform_message_id = p.platform_message_id where mp.message_id = $1`+applyParkedEnd, c.MessageID)
+		batch.Queue(eventOfMessage, c.MessageID)
+	case OutcomePart:
+		log("attempt")
+		batch.Queue(`update outbox set part = part + 1, sending = false, attempt = 0 where `+mine, c.OutboxID, c.Attempt, s.node)
+	case OutcomeRetry, OutcomeAccount:
+		log("attempt")
+		after := o.After
+		if o.Kind == OutcomeAccount {
+			after = max(after, 5*time.Second)
+			batch.Queue(`update accounts set state = 'paused', reason = $2, updated_at = now() where id = $1 and state = 'active'`, c.AccountID, failureText(o.Failure))
+			batch.Queue(`insert into audit (actor, action, target, detail) values ('system', 'account.pause', $1, jsonb_build_object('reason', $2::text))`, c.AccountID, failureText(o.Failure))
+		}
+		batch.Queue(`update outbox set sending = false, not_before = clock_timestamp() + $4::interval where `+mine, c.OutboxID, c.Attempt, s.node, after)
+		if o.WholeAccount {
+			account, _, _ := s.pace(c.AccountID)
+			until := after
+			if account.PerSecond > 0 {
+				until += tolerance(account)
+			}
+			batch.Queue(`insert into limits as l (key, tat) values ($1, clock_timestamp() + $2::interval)
+				on conflict (key) do update set tat = greatest(l.tat, excluded.tat)`, accountLimit(c.AccountID), until)
+		}
+	case OutcomeFailed:
+		log("attempt")
+		if o.Unreachable {
+			batch.Queue(`update customers cu set reachable = false, unreachable_reason = $2 from chats c where c.id = $1 and cu.id = c.customer_id`, c.ChatID, failureText(o.Failure))
+		}
+		if c.Op != "send" {
+			s.queueUndo(batch, c.OutboxID, c.MessageID, c.Op, &c.Attempt, *o.Failure)
+			return
+		}
+		batch.Queue(`with ok as (delete from outbox where `+mine+` returning message_id)
+			update messages m set status = 'failed', status_at = clock_timestamp(), error = $4 from ok where m.id = ok.message_id`,
+			c.OutboxID, c.Attempt, s.node, o.Failure)
+		batch.Queue(eventOfMessage, c.MessageID)
+	}
+}
+
+// queueUndo puts a message back to what it was before an edit or deletion that
+// the platform refused, with the reason.
+func (s *step) queueUndo(batch *pgx.Batch, outboxID int64, messageID, op string, attempt *int, failure message.Failure) {
+	failure.Detail = op + " refused: " + failure.Detail
+	set := `body = coalesce(ok.undo, m.body), edited_at = null`
+	if op == "delete" {
+		set = `deleted_at = null`
+	}
+	batch.Queue(`with ok as (delete from outbox where id = $1 and ($2::int is null or attempt = $2 and owner = $3 and sending) returning message_id, undo)
+		update messages m set `+set+`, error = $4 from ok where m.id = ok.message_id`, outboxID, attempt, s.node, failure)
+	batch.Queue(eventOfMessage, messageID)
+}
+
+func failureText(f *message.Failure) string {
+	if f == nil {
+		return ""
+	}
+	if f.Code == "" {
+		return f.Detail
+	}
+	return f.Code + ": " + f.Detail
+}
