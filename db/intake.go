@@ -5,7 +5,8 @@ import (
 	"fmt"
 	"hash/fnv"
 	"slices"
-	"time"
+
+	"switchboard/internal/queue"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/riverqueue/river"
@@ -32,19 +33,10 @@ func LaneOf(accountID, chatKey string) int {
 	return int(h.Sum32() % Lanes)
 }
 
-// RawUpdate is a verified update of a platform, on its way in.
-type RawUpdate struct {
-	AccountID string
-	DedupKey  string
-	ChatKey   string
-	Order     int64
-	Raw       []byte
-}
-
 // Append stores updates durably, in one transaction, and sees to it that their
 // lanes are drained. Updates whose (account, dedup key) is stored already are
 // passed over. The order of updates is kept inside a chat.
-func (d *DB) Append(ctx context.Context, updates []RawUpdate) error {
+func (d *DB) Append(ctx context.Context, updates []queue.RawUpdate) error {
 	return d.tx(ctx, func(tx pgx.Tx) error { return d.append(ctx, tx, updates) })
 }
 
@@ -52,7 +44,7 @@ func (d *DB) Append(ctx context.Context, updates []RawUpdate) error {
 // commit order inside each lane: whoever reads a lane up to id n has seen every
 // row below n that will ever be. They are taken in rising order, so that two
 // appends can't deadlock.
-func (d *DB) append(ctx context.Context, tx pgx.Tx, updates []RawUpdate) error {
+func (d *DB) append(ctx context.Context, tx pgx.Tx, updates []queue.RawUpdate) error {
 	if len(updates) == 0 {
 		return nil
 	}
@@ -85,7 +77,7 @@ func (d *DB) append(ctx context.Context, tx pgx.Tx, updates []RawUpdate) error {
 	}
 	jobs := make([]river.JobArgs, len(idle))
 	for i, lane := range idle {
-		jobs[i] = DrainArgs{Lane: int(lane)}
+		jobs[i] = queue.DrainArgs{Lane: int(lane)}
 	}
 	return d.jobs.insert(ctx, tx, jobs...)
 }
@@ -93,7 +85,7 @@ func (d *DB) append(ctx context.Context, tx pgx.Tx, updates []RawUpdate) error {
 // AppendPolled stores what a poller got together with its new offset, if epoch
 // is still the account's: a poller that was paused while another took over
 // changes nothing and gets ErrFenced.
-func (d *DB) AppendPolled(ctx context.Context, accountID string, epoch, offset int64, updates []RawUpdate) error {
+func (d *DB) AppendPolled(ctx context.Context, accountID string, epoch, offset int64, updates []queue.RawUpdate) error {
 	return d.tx(ctx, func(tx pgx.Tx) error {
 		if err := d.append(ctx, tx, updates); err != nil {
 			return err
@@ -103,15 +95,11 @@ func (d *DB) AppendPolled(ctx context.Context, accountID string, epoch, offset i
 			return fmt.Errorf("storing poll offset: %w", err)
 		}
 		if tag.RowsAffected() == 0 {
-			return ErrFenced
+			return queue.ErrFenced
 		}
 		return nil
 	})
 }
-
-// ErrFenced says that another process has taken over what the caller thought
-// to own.
-var ErrFenced = fmt.Errorf("another process has taken over")
 
 // BeginPolling makes the caller the account's poller: it raises the fencing
 // epoch, so that a former poller's writes fail, and returns it with the offset.
@@ -121,14 +109,4 @@ func (d *DB) BeginPolling(ctx context.Context, accountID string) (epoch, offset 
 		return 0, 0, fmt.Errorf("taking over polling of account %s: %w", accountID, err)
 	}
 	return epoch, offset, nil
-}
-
-// StoredUpdate is a raw update as it waits in its lane.
-type StoredUpdate struct {
-	ID         int64
-	AccountID  string
-	ChatKey    string
-	Order      int64
-	Raw        []byte
-	ReceivedAt time.Time
 }

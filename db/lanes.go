@@ -18,25 +18,9 @@ import (
 	"github.com/riverqueue/river"
 
 	"switchboard"
+	"switchboard/internal/queue"
 	"switchboard/message"
 )
-
-// Decoded is what a raw update turned out to be. With Err set it is put into
-// quarantine, and the lane goes on.
-type Decoded struct {
-	Platform string
-	Updates  []message.Update
-	Err      error
-}
-
-// Drained tells what a call of Drain did.
-type Drained struct {
-	Updates     int // raw updates handled
-	Messages    int
-	Quarantined int
-	Events      int
-	Files       int
-}
 
 // Drain normalises the next batch of a lane, at most limit updates, in one
 // transaction: customers and chats are upserted, messages get the next seq of
@@ -45,7 +29,7 @@ type Drained struct {
 //
 // It may run for the same lane in several processes at once: the drain lock
 // lets one through at a time, and everything it writes hangs on done_id.
-func (d *DB) Drain(ctx context.Context, lane, limit int, decode func([]StoredUpdate) []Decoded) (Drained, error) {
+func (d *DB) Drain(ctx context.Context, lane, limit int, decode func([]queue.StoredUpdate) []queue.Decoded) (queue.Drained, error) {
 	done, err := d.drain(ctx, lane, limit, decode)
 	if err == nil || !isDataFault(err) || ctx.Err() != nil {
 		return done, err
@@ -57,8 +41,8 @@ func (d *DB) Drain(ctx context.Context, lane, limit int, decode func([]StoredUpd
 		return done, err
 	}
 	poison := err
-	return d.drain(ctx, lane, 1, func(stored []StoredUpdate) []Decoded {
-		return []Decoded{{Err: poison}}
+	return d.drain(ctx, lane, 1, func(stored []queue.StoredUpdate) []queue.Decoded {
+		return []queue.Decoded{{Err: poison}}
 	})
 }
 
@@ -68,17 +52,17 @@ func isDataFault(err error) bool {
 	return errors.As(err, &pg) && (slices.Contains([]string{"21", "22", "23", "54"}, pg.Code[:2]) || pg.Code == "42804")
 }
 
-func (d *DB) drain(ctx context.Context, lane, limit int, decode func([]StoredUpdate) []Decoded) (Drained, error) {
-	var done Drained
+func (d *DB) drain(ctx context.Context, lane, limit int, decode func([]queue.StoredUpdate) []queue.Decoded) (queue.Drained, error) {
+	var done queue.Drained
 	err := d.tx(ctx, func(tx pgx.Tx) error {
-		done = Drained{}
-		var stored []StoredUpdate
+		done = queue.Drained{}
+		var stored []queue.StoredUpdate
 		batch := &pgx.Batch{}
 		batch.Queue(`select pg_advisory_xact_lock($1, $2)`, lockLaneDrain, lane)
 		batch.Queue(`select id, account_id, chat_key, ord, raw, received_at from updates
 			where lane = $1 and id > (select done_id from lanes where id = $1) order by id limit $2`, lane, limit).
 			Query(func(rows pgx.Rows) (err error) {
-				stored, err = pgx.CollectRows(rows, pgx.RowToStructByPos[StoredUpdate])
+				stored, err = pgx.CollectRows(rows, pgx.RowToStructByPos[queue.StoredUpdate])
 				return err
 			})
 		if err := tx.SendBatch(ctx, batch).Close(); err != nil {
@@ -90,7 +74,7 @@ func (d *DB) drain(ctx context.Context, lane, limit int, decode func([]StoredUpd
 		doneID := stored[len(stored)-1].ID
 		// Updates that arrived together are put into the platform's own order,
 		// chat by chat; order between chats means nothing.
-		slices.SortStableFunc(stored, func(a, b StoredUpdate) int {
+		slices.SortStableFunc(stored, func(a, b queue.StoredUpdate) int {
 			return cmp.Or(strings.Compare(a.AccountID, b.AccountID), strings.Compare(a.ChatKey, b.ChatKey), cmp.Compare(a.Order, b.Order))
 		})
 		w := &laneWriter{d: d, tx: tx, lane: lane, chats: map[chatKey]*laneChat{}, customers: map[chatKey]*message.Profile{}}
@@ -103,7 +87,7 @@ func (d *DB) drain(ctx context.Context, lane, limit int, decode func([]StoredUpd
 		return nil
 	})
 	if err != nil {
-		return Drained{}, fmt.Errorf("draining lane %d: %w", lane, err)
+		return queue.Drained{}, fmt.Errorf("draining lane %d: %w", lane, err)
 	}
 	return done, nil
 }
@@ -145,7 +129,7 @@ type chatKey struct{ account, chat string }
 type laneMessage struct {
 	id      string
 	update  *message.Update
-	stored  *StoredUpdate
+	stored  *queue.StoredUpdate
 	replyTo *string
 	at      time.Time
 
@@ -184,11 +168,11 @@ type laneWriter struct {
 	bad       []quarantined
 	events    []laneEvent
 	files     []laneFile
-	done      Drained
+	done      queue.Drained
 }
 
 type quarantined struct {
-	update *StoredUpdate
+	update *queue.StoredUpdate
 	err    error
 }
 
@@ -205,7 +189,7 @@ type laneFile struct {
 	messageID string
 }
 
-func (w *laneWriter) collect(stored []StoredUpdate, decoded []Decoded) {
+func (w *laneWriter) collect(stored []queue.StoredUpdate, decoded []queue.Decoded) {
 	for i := range stored {
 		if decoded[i].Err != nil {
 			w.bad = append(w.bad, quarantined{&stored[i], decoded[i].Err})
@@ -217,7 +201,7 @@ func (w *laneWriter) collect(stored []StoredUpdate, decoded []Decoded) {
 	}
 }
 
-func (w *laneWriter) take(stored *StoredUpdate, platform string, u *message.Update) {
+func (w *laneWriter) take(stored *queue.StoredUpdate, platform string, u *message.Update) {
 	if u.Kind == message.UpdateIgnore || u.Chat == "" {
 		return
 	}
@@ -721,7 +705,7 @@ func (w *laneWriter) queueMessages(batch *pgx.Batch) []river.JobArgs {
 		batch.Queue(`insert into files (id, name, mime, size, kind, state, account_id, message_id, ref) values ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
 			f.file.ID, f.file.Name, f.file.Mime, f.file.Size, f.file.Kind, f.file.State, f.accountID, f.messageID, f.file.Ref)
 		if f.file.State == message.FilePending {
-			jobs = append(jobs, FetchArgs{FileID: f.file.ID})
+			jobs = append(jobs, queue.FetchArgs{FileID: f.file.ID})
 		}
 	}
 	w.done.Files = len(jobs)

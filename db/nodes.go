@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"switchboard/internal/queue"
+
 	"github.com/jackc/pgx/v5"
 )
 
@@ -62,7 +64,7 @@ func (d *DB) MendMailboxes(ctx context.Context) (mended int, err error) {
 			return fmt.Errorf("looking for stuck lanes: %w", err)
 		}
 		for _, lane := range lanes {
-			if err := d.jobs.insert(ctx, tx, DrainArgs{Lane: lane}); err != nil {
+			if err := d.jobs.insert(ctx, tx, queue.DrainArgs{Lane: lane}); err != nil {
 				return err
 			}
 		}
@@ -82,7 +84,7 @@ func (d *DB) MendMailboxes(ctx context.Context) (mended int, err error) {
 			if _, err := tx.Exec(ctx, `update outbox_chats set busy = true where chat_id = $1`, chat); err != nil {
 				return fmt.Errorf("mending outbox: %w", err)
 			}
-			if err := d.jobs.insert(ctx, tx, DeliverArgs{ChatID: chat}); err != nil {
+			if err := d.jobs.insert(ctx, tx, queue.DeliverArgs{ChatID: chat}); err != nil {
 				return err
 			}
 		}

@@ -10,33 +10,14 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"switchboard"
+	"switchboard/internal/queue"
 	"switchboard/message"
 )
-
-// Priorities of outbound messages.
-const (
-	PriorityConversation = 0
-	PriorityAPI          = 1
-	PriorityCampaign     = 2
-)
-
-// Send is a message to be sent into a chat.
-type Send struct {
-	ChatID   string
-	Content  message.Content
-	ReplyTo  *string // id of a message of the same chat
-	ClientID *string // made by the sender; the same again returns the first message
-	Sender   message.Sender
-	TTL      time.Duration // how long it may wait; 0 is 24 h
-	Priority int
-	// Allow decides under the chat's lock whether the message may be sent; nil allows.
-	Allow func(switchboard.Chat) error
-}
 
 // SendMessage queues a message durably: when it returns, the message will be
 // sent or end in a visible final state. created is false when ClientID was seen
 // before in the chat; the message is the first one's then.
-func (d *DB) SendMessage(ctx context.Context, s Send) (m message.Message, created bool, err error) {
+func (d *DB) SendMessage(ctx context.Context, s queue.Send) (m message.Message, created bool, err error) {
 	if s.TTL <= 0 {
 		s.TTL = 24 * time.Hour
 	}
@@ -120,7 +101,7 @@ func (d *DB) wakeOutbox(ctx context.Context, tx pgx.Tx, chatID string) error {
 	if tag.RowsAffected() == 0 {
 		return nil
 	}
-	return d.jobs.insert(ctx, tx, DeliverArgs{ChatID: chatID})
+	return d.jobs.insert(ctx, tx, queue.DeliverArgs{ChatID: chatID})
 }
 
 func chatEvent(typ switchboard.EventType, chat switchboard.Chat, messageID string) switchboard.Event {
@@ -226,82 +207,6 @@ func (d *DB) queueChange(ctx context.Context, tx pgx.Tx, m message.Message, op s
 	return d.wakeOutbox(ctx, tx, m.ChatID)
 }
 
-// ClaimState is what a worker is to do for a chat.
-type ClaimState int
-
-// The states of a claim.
-const (
-	ClaimDone ClaimState = iota // the outbox is empty; the job is over
-	ClaimWait                   // come back after Wait
-	ClaimWork                   // do Op, then hand in an Outcome
-)
-
-// Claim is the head of a chat's outbox, taken for sending.
-type Claim struct {
-	ChatID  string
-	State   ClaimState
-	Wait    time.Duration
-	Expired bool // the former head waited too long and was given up; with ClaimWait 0
-
-	OutboxID    int64
-	Attempt     int
-	Part        int
-	Op          string // send, edit or delete
-	MessageID   string
-	AccountID   string
-	PlatformIDs []string // of an edit or deletion
-	Out         message.Outbound
-	// Orphan says that a former attempt was cut off in the middle, by a crash:
-	// nobody knows whether it reached the platform.
-	Orphan bool
-}
-
-// OutcomeKind is what came of a claim.
-type OutcomeKind int
-
-// The outcomes.
-const (
-	OutcomeSent    OutcomeKind = iota // the message's last part was accepted
-	OutcomePart                       // a part was accepted, more follow
-	OutcomeRetry                      // not sent; try again after After
-	OutcomeFailed                     // given up: Failure says why
-	OutcomeAccount                    // the account can't send: paused with Failure; the message waits
-)
-
-// Outcome is what came of a claim. It counts only while the claim is still the
-// caller's: attempt number and owner must match.
-type Outcome struct {
-	Claim *Claim
-	Kind  OutcomeKind
-	IDs   []string // the platform's, of this part
-	After time.Duration
-	// WholeAccount makes After hold for every chat of the account.
-	WholeAccount bool
-	// Unreachable marks the customer until they write again.
-	Unreachable bool
-	Failure     *message.Failure
-	Log         AttemptLog
-}
-
-// AttemptLog is the timeline's entry of one attempt.
-type AttemptLog struct {
-	Op      string           `json:"op,omitempty"`
-	Attempt int              `json:"attempt"`
-	Part    int              `json:"part,omitempty"`
-	Node    string           `json:"node,omitempty"`
-	Started time.Time        `json:"started"`
-	TookMS  int64            `json:"took_ms"`
-	Outcome string           `json:"outcome"`
-	IDs     []string         `json:"ids,omitempty"`
-	Note    string           `json:"note,omitempty"`
-	RetryMS int64            `json:"retry_ms,omitempty"`
-	Failure *message.Failure `json:"failure,omitempty"`
-}
-
-// Pace gives the limits of an account and of each of its chats. ok is false
-// when the account must not send now (paused, removed, can't be opened).
-type Pace func(accountID string) (account, chat message.Rate, ok bool)
-
 // nodeDeadAfter is how long after its last heartbeat (every 2 s) a process
 // counts as dead and its work is taken over.
 const nodeDeadAfter = 8 * time.Second
@@ -313,16 +218,16 @@ const reserveAhead = time.Second
 
 // Step records outcomes and claims the next send of each chat, in one
 // transaction for all of them. The answer has one claim per chat, in order.
-func (d *DB) Step(ctx context.Context, node string, outcomes []Outcome, chats []string, pace Pace) ([]Claim, error) {
-	var claims []Claim
+func (d *DB) Step(ctx context.Context, node string, outcomes []queue.Outcome, chats []string, pace queue.Pace) ([]queue.Claim, error) {
+	var claims []queue.Claim
 	err := d.tx(ctx, func(tx pgx.Tx) error {
 		s := &step{d: d, tx: tx, node: node, pace: pace}
 		if err := s.run(ctx, outcomes, chats); err != nil {
 			return err
 		}
-		claims = make([]Claim, len(chats))
+		claims = make([]queue.Claim, len(chats))
 		for i, id := range chats {
-			claims[i] = Claim{ChatID: id, State: ClaimDone}
+			claims[i] = queue.Claim{ChatID: id, State: queue.ClaimDone}
 			if c := s.claims[id]; c != nil {
 				claims[i] = *c
 			}
@@ -339,8 +244,8 @@ type step struct {
 	d      *DB
 	tx     pgx.Tx
 	node   string
-	pace   Pace
-	claims map[string]*Claim
+	pace   queue.Pace
+	claims map[string]*queue.Claim
 }
 
 // head is the first outbox row of a chat with all that sending it needs.
@@ -370,7 +275,7 @@ type head struct {
 	Status     message.Status
 }
 
-func (s *step) run(ctx context.Context, outcomes []Outcome, chats []string) error {
+func (s *step) run(ctx context.Context, outcomes []queue.Outcome, chats []string) error {
 	batch := &pgx.Batch{}
 	s.queueOutcomes(batch, outcomes)
 	var heads []head
@@ -414,7 +319,7 @@ func (s *step) claim(ctx context.Context, heads []head, chats []string) error {
 	if err != nil {
 		return err
 	}
-	s.claims = make(map[string]*Claim, len(heads))
+	s.claims = make(map[string]*queue.Claim, len(heads))
 	batch := &pgx.Batch{}
 	var granted []int64
 	var paced []string
@@ -426,7 +331,7 @@ func (s *step) claim(ctx context.Context, heads []head, chats []string) error {
 	for i := range heads {
 		h := &heads[i]
 		full[h.ChatID] = true
-		c := &Claim{ChatID: h.ChatID, State: ClaimWait, OutboxID: h.OutboxID, Attempt: h.Attempt + 1, Part: h.Part, Op: h.Op,
+		c := &queue.Claim{ChatID: h.ChatID, State: queue.ClaimWait, OutboxID: h.OutboxID, Attempt: h.Attempt + 1, Part: h.Part, Op: h.Op,
 			MessageID: h.MessageID, AccountID: h.AccountID, PlatformIDs: h.PlatformID, Orphan: h.Sending}
 		s.claims[h.ChatID] = c
 		switch {
@@ -472,7 +377,7 @@ func (s *step) claim(ctx context.Context, heads []head, chats []string) error {
 		if err := s.fill(c, h); err != nil {
 			return err
 		}
-		c.State = ClaimWork
+		c.State = queue.ClaimWork
 		granted = append(granted, h.OutboxID)
 	}
 	var empty []string
@@ -576,7 +481,7 @@ func (s *step) lockLimits(ctx context.Context, heads []head) (map[string]time.Ti
 	return tats, nil
 }
 
-func (s *step) fill(c *Claim, h *head) error {
+func (s *step) fill(c *queue.Claim, h *head) error {
 	c.Out = message.Outbound{ID: h.MessageID, Chat: h.Chat, Customer: h.Customer, ReplyTo: h.ReplyTo, SenderName: h.SenderName, SenderAvatar: h.Avatar}
 	if err := json.Unmarshal(h.Body, &c.Out.Content); err != nil {
 		return fmt.Errorf("reading body of message %s: %w", h.MessageID, err)
@@ -600,7 +505,7 @@ func (s *step) queueExpired(batch *pgx.Batch, h *head) {
 const eventOfMessage = `insert into events (type, chat_id, message_id, operator_id, everyone)
 	select 'message.updated', m.chat_id, m.id, c.operator_id, c.state in ('new', 'offered') from messages m join chats c on c.id = m.chat_id where m.id = $1`
 
-func (s *step) queueOutcomes(batch *pgx.Batch, outcomes []Outcome) {
+func (s *step) queueOutcomes(batch *pgx.Batch, outcomes []queue.Outcome) {
 	var (
 		ids                     []int64
 		attempts                []int32
@@ -610,7 +515,7 @@ func (s *step) queueOutcomes(batch *pgx.Batch, outcomes []Outcome) {
 		o := &outcomes[i]
 		detail, _ := json.Marshal(o.Log)
 		switch {
-		case o.Kind == OutcomeSent && o.Claim.Op == "send" && o.Claim.Part == 0 && len(o.IDs) <= 1:
+		case o.Kind == queue.OutcomeSent && o.Claim.Op == "send" && o.Claim.Part == 0 && len(o.IDs) <= 1:
 			pid := ""
 			if len(o.IDs) == 1 {
 				pid = keyText(o.IDs[0])
@@ -656,7 +561,7 @@ const (
 // queueOutcome is the general form, one outcome at a time: parts, albums,
 // retries, failures, edits and deletions. Each statement holds only while the
 // claim is still ours.
-func (s *step) queueOutcome(batch *pgx.Batch, o *Outcome, detail string) {
+func (s *step) queueOutcome(batch *pgx.Batch, o *queue.Outcome, detail string) {
 	c := o.Claim
 	mine := `id = $1 and attempt = $2 and owner = $3 and sending`
 	log := func(what string) {
@@ -671,7 +576,7 @@ func (s *step) queueOutcome(batch *pgx.Batch, o *Outcome, detail string) {
 			c.OutboxID, c.Attempt, s.node, o.IDs[0], c.MessageID)
 	}
 	switch o.Kind {
-	case OutcomeSent:
+	case queue.OutcomeSent:
 		log("attempt")
 		if c.Op != "send" {
 			batch.Queue(`delete from outbox where `+mine, c.OutboxID, c.Attempt, s.node)
@@ -682,13 +587,13 @@ func (s *step) queueOutcome(batch *pgx.Batch, o *Outcome, detail string) {
 			c.OutboxID, c.Attempt, s.node)
 		batch.Queue(applyParked+` join message_parts mp on mp.chat_id = p.chat_id and mp.platform_message_id = p.platform_message_id where mp.message_id = $1`+applyParkedEnd, c.MessageID)
 		batch.Queue(eventOfMessage, c.MessageID)
-	case OutcomePart:
+	case queue.OutcomePart:
 		log("attempt")
 		batch.Queue(`update outbox set part = part + 1, sending = false, attempt = 0 where `+mine, c.OutboxID, c.Attempt, s.node)
-	case OutcomeRetry, OutcomeAccount:
+	case queue.OutcomeRetry, queue.OutcomeAccount:
 		log("attempt")
 		after := o.After
-		if o.Kind == OutcomeAccount {
+		if o.Kind == queue.OutcomeAccount {
 			after = max(after, 5*time.Second)
 			batch.Queue(`update accounts set state = 'paused', reason = $2, updated_at = now() where id = $1 and state = 'active'`, c.AccountID, failureText(o.Failure))
 			batch.Queue(`insert into audit (actor, action, target, detail) values ('system', 'account.pause', $1, jsonb_build_object('reason', $2::text))`, c.AccountID, failureText(o.Failure))
@@ -703,7 +608,7 @@ func (s *step) queueOutcome(batch *pgx.Batch, o *Outcome, detail string) {
 			batch.Queue(`insert into limits as l (key, tat) values ($1, clock_timestamp() + $2::interval)
 				on conflict (key) do update set tat = greatest(l.tat, excluded.tat)`, accountLimit(c.AccountID), until)
 		}
-	case OutcomeFailed:
+	case queue.OutcomeFailed:
 		log("attempt")
 		if o.Unreachable {
 			batch.Queue(`update customers cu set reachable = false, unreachable_reason = $2 from chats c where c.id = $1 and cu.id = c.customer_id`, c.ChatID, failureText(o.Failure))

@@ -1,0 +1,60 @@
+package queue
+
+import "github.com/riverqueue/river"
+
+// The queues. Inbound lanes, sends and file fetches don't share worker slots,
+// so that slow downloads never hold up a message.
+const (
+	LaneQueue    = "lanes"
+	DeliverQueue = "deliver"
+	FetchQueue   = "fetch"
+)
+
+// DrainArgs is the job that normalises what waits in a lane. One exists while
+// lanes.draining is set. Running it twice at once is harmless: the lane's
+// drain lock admits one at a time, and the other finds nothing.
+type DrainArgs struct {
+	Lane int `json:"lane"`
+}
+
+// Kind implements river.JobArgs.
+func (DrainArgs) Kind() string { return "drain" }
+
+// InsertOpts implements river.JobArgsWithInsertOpts. A drain never gives up.
+func (DrainArgs) InsertOpts() river.InsertOpts {
+	return river.InsertOpts{Queue: LaneQueue, MaxAttempts: maxAttempts}
+}
+
+// DeliverArgs is the job that sends what waits in a chat's outbox. One exists
+// while outbox_chats.busy is set. Running it twice at once is harmless: a send
+// is claimed by attempt number, and only the holder may record its outcome.
+type DeliverArgs struct {
+	ChatID string `json:"chat_id"`
+}
+
+// Kind implements river.JobArgs.
+func (DeliverArgs) Kind() string { return "deliver" }
+
+// InsertOpts implements river.JobArgsWithInsertOpts.
+func (DeliverArgs) InsertOpts() river.InsertOpts {
+	return river.InsertOpts{Queue: DeliverQueue, MaxAttempts: maxAttempts}
+}
+
+// FetchArgs is the job that brings one file of a customer's message into the
+// store. Running it twice overwrites the same object with the same bytes.
+type FetchArgs struct {
+	FileID string `json:"file_id"`
+}
+
+// Kind implements river.JobArgs.
+func (FetchArgs) Kind() string { return "fetch" }
+
+// InsertOpts implements river.JobArgsWithInsertOpts. About a quarter of an hour
+// of retries: platforms keep files for an hour.
+func (FetchArgs) InsertOpts() river.InsertOpts {
+	return river.InsertOpts{Queue: FetchQueue, MaxAttempts: 8}
+}
+
+// maxAttempts is River's largest: jobs whose end is decided by our own tables
+// must never be discarded.
+const maxAttempts = 32767

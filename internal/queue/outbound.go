@@ -1,0 +1,104 @@
+package queue
+
+import (
+	"time"
+
+	"switchboard"
+	"switchboard/message"
+)
+
+// Priorities of outbound messages.
+const (
+	PriorityConversation = 0
+	PriorityAPI          = 1
+	PriorityCampaign     = 2
+)
+
+// Send is a message to be sent into a chat.
+type Send struct {
+	ChatID   string
+	Content  message.Content
+	ReplyTo  *string // id of a message of the same chat
+	ClientID *string // made by the sender; the same again returns the first message
+	Sender   message.Sender
+	TTL      time.Duration // how long it may wait; 0 is 24 h
+	Priority int
+	// Allow decides under the chat's lock whether the message may be sent; nil allows.
+	Allow func(switchboard.Chat) error
+}
+
+// ClaimState is what a worker is to do for a chat.
+type ClaimState int
+
+// The states of a claim.
+const (
+	ClaimDone ClaimState = iota // the outbox is empty; the job is over
+	ClaimWait                   // come back after Wait
+	ClaimWork                   // do Op, then hand in an Outcome
+)
+
+// Claim is the head of a chat's outbox, taken for sending.
+type Claim struct {
+	ChatID  string
+	State   ClaimState
+	Wait    time.Duration
+	Expired bool // the former head waited too long and was given up; with ClaimWait 0
+
+	OutboxID    int64
+	Attempt     int
+	Part        int
+	Op          string // send, edit or delete
+	MessageID   string
+	AccountID   string
+	PlatformIDs []string // of an edit or deletion
+	Out         message.Outbound
+	// Orphan says that a former attempt was cut off in the middle, by a crash:
+	// nobody knows whether it reached the platform.
+	Orphan bool
+}
+
+// OutcomeKind is what came of a claim.
+type OutcomeKind int
+
+// The outcomes.
+const (
+	OutcomeSent    OutcomeKind = iota // the message's last part was accepted
+	OutcomePart                       // a part was accepted, more follow
+	OutcomeRetry                      // not sent; try again after After
+	OutcomeFailed                     // given up: Failure says why
+	OutcomeAccount                    // the account can't send: paused with Failure; the message waits
+)
+
+// Outcome is what came of a claim. It counts only while the claim is still the
+// caller's: attempt number and owner must match.
+type Outcome struct {
+	Claim *Claim
+	Kind  OutcomeKind
+	IDs   []string // the platform's, of this part
+	After time.Duration
+	// WholeAccount makes After hold for every chat of the account.
+	WholeAccount bool
+	// Unreachable marks the customer until they write again.
+	Unreachable bool
+	Failure     *message.Failure
+	Log         AttemptLog
+}
+
+// AttemptLog is the timeline's entry of one attempt.
+type AttemptLog struct {
+	Op      string           `json:"op,omitempty"`
+	Attempt int              `json:"attempt"`
+	Part    int              `json:"part,omitempty"`
+	Node    string           `json:"node,omitempty"`
+	Started time.Time        `json:"started"`
+	TookMS  int64            `json:"took_ms"`
+	Outcome string           `json:"outcome"`
+	IDs     []string         `json:"ids,omitempty"`
+	Note    string           `json:"note,omitempty"`
+	RetryMS int64            `json:"retry_ms,omitempty"`
+	Failure *message.Failure `json:"failure,omitempty"`
+}
+
+// Pace gives the limits of an account and of each of its chats. ok is false
+// when the account must not send now (paused, removed, can't be opened).
+type Pace func(accountID string) (account, chat message.Rate, ok bool)
