@@ -5,26 +5,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"switchboard"
+	"switchboard/internal/queue"
 	"switchboard/message"
 )
 
-// StoredFile is a file's row.
-type StoredFile struct {
-	ID, Name, Mime, SHA256, Owner string
-	Kind                          message.Kind
-	State                         message.FileState
-	Size                          int64
-	AccountID, MessageID, Ref     string // of a customer's file
-	CreatedAt                     time.Time
-}
-
 // AddFile records a file whose bytes are in the store.
-func (d *DB) AddFile(ctx context.Context, f StoredFile) error {
+func (d *DB) AddFile(ctx context.Context, f queue.StoredFile) error {
 	_, err := d.pool.Exec(ctx, `insert into files (id, name, mime, size, sha256, kind, state, owner) values ($1, $2, $3, $4, $5, $6, 'ready', $7)
 		on conflict (id) do update set name = excluded.name, mime = excluded.mime, size = excluded.size, sha256 = excluded.sha256`,
 		f.ID, plainText(f.Name), f.Mime, f.Size, f.SHA256, f.Kind, f.Owner)
@@ -35,25 +25,25 @@ func (d *DB) AddFile(ctx context.Context, f StoredFile) error {
 }
 
 // File returns a file's row, or ErrNotFound.
-func (d *DB) File(ctx context.Context, id string) (StoredFile, error) {
+func (d *DB) File(ctx context.Context, id string) (queue.StoredFile, error) {
 	found, err := d.files(ctx, []string{id})
 	if err != nil {
-		return StoredFile{}, err
+		return queue.StoredFile{}, err
 	}
 	if len(found) == 0 {
-		return StoredFile{}, fmt.Errorf("file %s: %w", id, switchboard.ErrNotFound)
+		return queue.StoredFile{}, fmt.Errorf("file %s: %w", id, switchboard.ErrNotFound)
 	}
 	return found[0], nil
 }
 
-func (d *DB) files(ctx context.Context, ids []string) ([]StoredFile, error) {
+func (d *DB) files(ctx context.Context, ids []string) ([]queue.StoredFile, error) {
 	rows, err := d.pool.Query(ctx, `select id, name, mime, sha256, owner, kind, state, size, coalesce(account_id::text, ''), coalesce(message_id::text, ''), ref, created_at
 		from files where id = any($1)`, ids)
 	if err != nil {
 		return nil, fmt.Errorf("reading files: %w", err)
 	}
-	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (StoredFile, error) {
-		var f StoredFile
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (queue.StoredFile, error) {
+		var f queue.StoredFile
 		err := row.Scan(&f.ID, &f.Name, &f.Mime, &f.SHA256, &f.Owner, &f.Kind, &f.State, &f.Size, &f.AccountID, &f.MessageID, &f.Ref, &f.CreatedAt)
 		utc(&f.CreatedAt)
 		return f, err
@@ -80,7 +70,7 @@ func (d *DB) FilesByID(ctx context.Context, ids []string) ([]message.File, error
 
 // FinishFetch records how fetching a customer's file ended, in its row and in
 // its message, and tells the operators.
-func (d *DB) FinishFetch(ctx context.Context, f StoredFile, reason string) error {
+func (d *DB) FinishFetch(ctx context.Context, f queue.StoredFile, reason string) error {
 	return d.tx(ctx, func(tx pgx.Tx) error {
 		var messageID *string
 		err := tx.QueryRow(ctx, `update files set name = coalesce(nullif($2, ''), name), mime = coalesce(nullif($3, ''), mime), size = case when $4::bigint > 0 then $4 else size end,

@@ -6,6 +6,7 @@ import (
 	"hash/fnv"
 	"slices"
 
+	"switchboard"
 	"switchboard/internal/queue"
 
 	"github.com/jackc/pgx/v5"
@@ -37,7 +38,15 @@ func LaneOf(accountID, chatKey string) int {
 // lanes are drained. Updates whose (account, dedup key) is stored already are
 // passed over. The order of updates is kept inside a chat.
 func (d *DB) Append(ctx context.Context, updates []queue.RawUpdate) error {
-	return d.tx(ctx, func(tx pgx.Tx) error { return d.append(ctx, tx, updates) })
+	return unavailable(d.tx(ctx, func(tx pgx.Tx) error { return d.append(ctx, tx, updates) }))
+}
+
+// unavailable marks errors of an absent database as switchboard.ErrUnavailable.
+func unavailable(err error) error {
+	if err != nil && IsUnavailable(err) {
+		return fmt.Errorf("%w: %w", switchboard.ErrUnavailable, err)
+	}
+	return err
 }
 
 // append does the work inside tx. The lanes' append locks make ids rise in

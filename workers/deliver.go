@@ -1,0 +1,237 @@
+package workers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/riverqueue/river"
+
+	"switchboard/channels"
+	"switchboard/internal/queue"
+	"switchboard/message"
+)
+
+type deliverWorker struct {
+	river.WorkerDefaults[queue.DeliverArgs]
+	w *Workers
+}
+
+// Timeout implements river.Worker: none; each call has a deadline of its own.
+func (*deliverWorker) Timeout(*river.Job[queue.DeliverArgs]) time.Duration { return -1 }
+
+// waitInSlot is the longest wait that is slept through in the worker's slot; a
+// longer one gives the slot back.
+const waitInSlot = 20 * time.Millisecond
+
+// sendsPerJob bounds how long a talkative chat keeps its slot.
+const sendsPerJob = 100
+
+// Work sends what waits in the chat's outbox, one message after another.
+func (d *deliverWorker) Work(ctx context.Context, job *river.Job[queue.DeliverArgs]) error {
+	w, chat := d.w, job.Args.ChatID
+	if _, busy := w.inFlight.LoadOrStore(chat, struct{}{}); busy {
+		return river.JobSnooze(time.Second) // a rescued twin of a job that still runs here
+	}
+	defer w.inFlight.Delete(chat)
+	var outcome *queue.Outcome
+	for sent := 0; ; sent++ {
+		claim, err := w.stepUntilDone(ctx, outcome, chat)
+		if err != nil {
+			if ctx.Err() == nil {
+				w.log.WarnContext(ctx, "outbox could not be read; it will be tried again", "chat", chat, "error", err)
+			}
+			return river.JobSnooze(time.Second)
+		}
+		outcome = nil
+		switch claim.State {
+		case queue.ClaimDone:
+			return nil
+		case queue.ClaimWait:
+			if claim.Wait <= waitInSlot && sent < sendsPerJob {
+				if claim.Wait > 0 {
+					time.Sleep(claim.Wait)
+				}
+				continue
+			}
+			// Up to 4 s stays out of River's scheduler, which only its leader runs.
+			return river.JobSnooze(min(claim.Wait, 4*time.Second))
+		}
+		outcome = w.send(ctx, &claim)
+		select {
+		case <-w.stopping:
+			// Record and leave the rest to others.
+			if _, err := w.stepUntilDone(ctx, outcome, ""); err != nil {
+				w.log.ErrorContext(ctx, "outcome of a send could not be recorded", "message", claim.MessageID, "error", err)
+			}
+			return river.JobSnooze(0)
+		default:
+		}
+	}
+}
+
+// stepUntilDone insists on recording an outcome: while the database is away the
+// knowledge that a message was sent exists only here, and losing it would mean
+// sending twice. It gives up when the process is told to stop for good.
+func (w *Workers) stepUntilDone(ctx context.Context, outcome *queue.Outcome, chat string) (queue.Claim, error) {
+	backoff := 50 * time.Millisecond
+	for {
+		claim, err := w.stepper.step(ctx, outcome, chat)
+		if err == nil || outcome == nil || ctx.Err() != nil || errors.Is(err, errStopped) {
+			return claim, err
+		}
+		w.log.WarnContext(ctx, "outcome of a send not recorded yet", "message", outcome.Claim.MessageID, "error", err)
+		select {
+		case <-ctx.Done():
+			return claim, err
+		case <-time.After(backoff):
+		}
+		backoff = min(2*backoff, 2*time.Second)
+	}
+}
+
+// pace is the limiter's view of an account.
+func (w *Workers) pace(accountID string) (account, chat message.Rate, ok bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	o, err := w.deps.Accounts.Get(ctx, accountID)
+	if err != nil || o.State != "active" {
+		return account, chat, false
+	}
+	return o.Capabilities.Rate, o.Capabilities.ChatRate, true
+}
+
+// send makes the call of a claim and classifies what came of it.
+func (w *Workers) send(ctx context.Context, c *queue.Claim) *queue.Outcome {
+	started := time.Now()
+	o := &queue.Outcome{Claim: c, Log: queue.AttemptLog{Op: c.Op, Attempt: c.Attempt, Part: c.Part, Node: w.cfg.Node, Started: started.UTC()}}
+	account, err := w.deps.Accounts.Get(ctx, c.AccountID)
+	if err != nil {
+		o.Kind, o.After, o.Log.Outcome = queue.OutcomeRetry, 5*time.Second, "account unavailable"
+		return o
+	}
+	if w.deps.Alive() > w.cfg.Guard {
+		// Others may believe us dead and have taken this send over.
+		o.Kind, o.After, o.Log.Outcome = queue.OutcomeRetry, time.Second, "process was stalled"
+		return o
+	}
+	if c.Orphan && account.Guarantee == "at_most_once" && !account.Capabilities.Idempotent {
+		o.Kind, o.Log.Outcome = queue.OutcomeFailed, "given up"
+		o.Failure = &message.Failure{Kind: message.ErrUncertain, Detail: "the process died while sending; it is not known whether the message arrived, and the account sends at most once"}
+		o.Log.Failure = o.Failure
+		return o
+	}
+	if c.Orphan {
+		o.Log.Note = "an earlier attempt was cut off; the customer may see this message twice"
+	}
+	// A stop of the process lets the call end; only the hard stop cuts it.
+	callCtx, cancel := context.WithTimeout(ctx, w.cfg.SendTimeout)
+	defer cancel()
+	more, err := w.call(callCtx, account, c, o)
+	took := time.Since(started)
+	o.Log.TookMS = took.Milliseconds()
+	w.metrics.sendTime.WithLabelValues(account.Account.Platform).Observe(took.Seconds())
+	if err == nil {
+		o.Kind = queue.OutcomeSent
+		if more {
+			o.Kind = queue.OutcomePart
+		}
+		o.Log.Outcome, o.Log.IDs = "sent", o.IDs
+		w.metrics.sends.WithLabelValues(account.Account.Platform, "sent").Inc()
+		return o
+	}
+	w.classify(o, account, message.Classify(err))
+	w.metrics.sends.WithLabelValues(account.Account.Platform, o.Log.Outcome).Inc()
+	if o.Kind == queue.OutcomeAccount {
+		w.log.ErrorContext(ctx, "account can't send and was paused", "account", c.AccountID, "platform", account.Account.Platform, "reason", o.Failure.Detail)
+		w.deps.Bus.Wake("accounts")
+	}
+	return o
+}
+
+// call runs one platform call; more tells that parts follow.
+func (w *Workers) call(ctx context.Context, account *channels.Opened, c *queue.Claim, o *queue.Outcome) (more bool, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = &message.Error{Kind: message.ErrInvalid, Detail: fmt.Sprintf("sending panicked: %v", p)}
+		}
+	}()
+	switch c.Op {
+	case "edit":
+		editor, ok := account.Channel.(channels.Editor)
+		if !ok {
+			return false, &message.Error{Kind: message.ErrInvalid, Detail: "this channel can't edit messages"}
+		}
+		return false, editor.Edit(ctx, c.Out.Chat, c.PlatformIDs, &c.Out.Content)
+	case "delete":
+		deleter, ok := account.Channel.(channels.Deleter)
+		if !ok {
+			return false, &message.Error{Kind: message.ErrInvalid, Detail: "this channel can't delete messages"}
+		}
+		return false, deleter.Delete(ctx, c.Out.Chat, c.PlatformIDs)
+	}
+	parts, err := account.Channel.Plan(&c.Out)
+	if err != nil {
+		return false, &message.Error{Kind: message.ErrInvalid, Detail: err.Error()}
+	}
+	if c.Part >= len(parts) {
+		return false, nil // a shorter plan after an upgrade: everything is out already
+	}
+	receipt, err := account.Channel.Send(ctx, &parts[c.Part])
+	if err != nil {
+		return false, err
+	}
+	o.IDs, o.Log.Note = receipt.IDs, joinNotes(o.Log.Note, receipt.Note)
+	return c.Part+1 < len(parts), nil
+}
+
+func joinNotes(a, b string) string {
+	if a == "" || b == "" {
+		return a + b
+	}
+	return a + "; " + b
+}
+
+// classify turns a send error into what happens next: the table of
+// message.ErrorKind, kept here and nowhere else.
+func (w *Workers) classify(o *queue.Outcome, account *channels.Opened, e *message.Error) {
+	o.Failure = e.Failure()
+	o.Log.Failure, o.Log.Outcome = o.Failure, string(e.Kind)
+	switch e.Kind {
+	case message.ErrThrottled:
+		o.Kind, o.WholeAccount = queue.OutcomeRetry, !e.ChatOnly
+		o.After = e.RetryAfter
+		if o.After <= 0 {
+			o.After = backoff(o.Claim.Attempt)
+		}
+	case message.ErrUnavailable:
+		o.Kind, o.After = queue.OutcomeRetry, backoff(o.Claim.Attempt)
+	case message.ErrUncertain:
+		if account.Guarantee == "at_most_once" && !account.Capabilities.Idempotent {
+			o.Kind = queue.OutcomeFailed
+			o.Failure.Detail = "it is not known whether the message arrived, and the account sends at most once: " + o.Failure.Detail
+			return
+		}
+		o.Kind, o.After = queue.OutcomeRetry, backoff(o.Claim.Attempt)
+		o.Log.Note = joinNotes(o.Log.Note, "unknown whether it arrived; sent again")
+	case message.ErrAccount:
+		o.Kind = queue.OutcomeAccount
+	case message.ErrRecipient:
+		o.Kind, o.Unreachable = queue.OutcomeFailed, true
+	default:
+		o.Kind = queue.OutcomeFailed
+	}
+	o.Log.RetryMS = o.After.Milliseconds()
+}
+
+// backoff is 1 s, 2 s, 4 s ... up to a minute, +-20 % so that many chats don't
+// come back at once. The message's time-to-live ends it.
+func backoff(attempt int) time.Duration {
+	d := time.Minute
+	if attempt < 7 {
+		d = time.Second << max(attempt-1, 0)
+	}
+	return time.Duration(float64(d) * (0.8 + 0.4*rand.Float64()))
+}

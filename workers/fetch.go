@@ -1,0 +1,110 @@
+package workers
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/riverqueue/river"
+
+	"switchboard"
+	"switchboard/channels"
+	"switchboard/internal/queue"
+	"switchboard/message"
+)
+
+// FileSink stores the bytes of a file under its id, streaming: it sniffs the
+// type, counts, digests, and refuses what is over limit with an error that
+// matches IsTooLarge. The same id again overwrites.
+type FileSink interface {
+	SaveFetched(ctx context.Context, id, name, mime string, r io.Reader, limit int64) (queue.StoredFile, error)
+	IsTooLarge(err error) bool
+}
+
+type fetchWorker struct {
+	river.WorkerDefaults[queue.FetchArgs]
+	w *Workers
+}
+
+// Timeout implements river.Worker: 200 MB at 0.5 MB/s.
+func (*fetchWorker) Timeout(*river.Job[queue.FetchArgs]) time.Duration { return 7 * time.Minute }
+
+// NextRetry implements river.Worker: 2, 6, 18 s ... so that the eighth attempt
+// is within the hour for which platforms keep a file.
+func (*fetchWorker) NextRetry(job *river.Job[queue.FetchArgs]) time.Time {
+	d := 2 * time.Second
+	for range min(job.Attempt-1, 6) {
+		d *= 3
+	}
+	return time.Now().Add(min(d, 10*time.Minute))
+}
+
+// Work brings one file of a customer's message into the store.
+func (f *fetchWorker) Work(ctx context.Context, job *river.Job[queue.FetchArgs]) error {
+	w := f.w
+	file, err := w.deps.Store.File(ctx, job.Args.FileID)
+	if errors.Is(err, switchboard.ErrNotFound) || (err == nil && file.State != message.FilePending) {
+		return nil
+	}
+	if err != nil {
+		return river.JobSnooze(2 * time.Second)
+	}
+	stored, reason, err := w.fetch(ctx, file)
+	switch {
+	case err == nil:
+	case errors.Is(err, channels.ErrFileTooLarge) || w.deps.Files.IsTooLarge(err):
+		stored.State, reason = message.FileTooLarge, "larger than what is fetched"
+	case errors.Is(err, channels.ErrFileGone):
+		stored.State, reason = message.FileFailed, "the platform no longer has the file"
+	case job.Attempt >= job.MaxAttempts:
+		stored.State, reason = message.FileFailed, err.Error()
+	default:
+		w.metrics.fetches.WithLabelValues("retry").Inc()
+		w.log.InfoContext(ctx, "file could not be fetched yet", "file", file.ID, "attempt", job.Attempt, "error", err)
+		return err
+	}
+	w.metrics.fetches.WithLabelValues(string(stored.State)).Inc()
+	if err := w.deps.Store.FinishFetch(ctx, stored, reason); err != nil {
+		w.log.WarnContext(ctx, "fetched file could not be recorded; it will be fetched again", "file", file.ID, "error", err)
+		return river.JobSnooze(2 * time.Second)
+	}
+	w.deps.Bus.Wake("events")
+	return nil
+}
+
+func (w *Workers) fetch(ctx context.Context, file queue.StoredFile) (stored queue.StoredFile, reason string, err error) {
+	stored = file
+	account, err := w.deps.Accounts.Get(ctx, file.AccountID)
+	if err != nil {
+		return stored, "", err
+	}
+	limit := w.cfg.MaxFile
+	if c := account.Capabilities.FetchBytes; c > 0 && c < limit {
+		limit = c
+	}
+	if file.Size > limit {
+		return stored, "", channels.ErrFileTooLarge
+	}
+	download, err := account.Channel.Fetch(ctx, file.Ref)
+	if err != nil {
+		return stored, "", err
+	}
+	defer download.Body.Close()
+	if download.Size > limit {
+		return stored, "", channels.ErrFileTooLarge
+	}
+	name, mime := file.Name, file.Mime
+	if name == "" {
+		name = download.Name
+	}
+	if mime == "" {
+		mime = download.Mime
+	}
+	saved, err := w.deps.Files.SaveFetched(ctx, file.ID, name, mime, download.Body, limit)
+	if err != nil {
+		return stored, "", err
+	}
+	saved.ID, saved.State = file.ID, message.FileReady
+	return saved, "", nil
+}

@@ -1,0 +1,54 @@
+package workers
+
+import (
+	"context"
+	"time"
+)
+
+// housekeeping takes up what dead processes left behind and drops what is over
+// age. Every process with workers does it; each step is safe to run anywhere,
+// any number of times.
+func (w *Workers) housekeeping(ctx context.Context) {
+	quick := time.NewTicker(2 * time.Second)
+	defer quick.Stop()
+	for round := 0; ; round++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-quick.C:
+		}
+		w.chore(ctx, "orphaned jobs could not be rescued", func(ctx context.Context) error {
+			n, err := w.deps.Store.RescueOrphans(ctx)
+			if n > 0 {
+				w.metrics.rescued.Add(float64(n))
+				w.log.WarnContext(ctx, "took over the jobs of a dead process", "jobs", n)
+			}
+			return err
+		})
+		if round%3 == 0 {
+			w.chore(ctx, "parked reports could not be applied", w.deps.Store.ApplyParked)
+			w.chore(ctx, "mailboxes could not be checked", func(ctx context.Context) error {
+				n, err := w.deps.Store.MendMailboxes(ctx)
+				if n > 0 {
+					w.metrics.mended.Add(float64(n))
+					w.log.WarnContext(ctx, "gave jobs to mailboxes that had lost theirs", "mailboxes", n)
+				}
+				return err
+			})
+		}
+		if round%150 == 0 {
+			w.chore(ctx, "old events could not be dropped", func(ctx context.Context) error {
+				return w.deps.Store.PruneEvents(ctx, w.cfg.KeepEvents)
+			})
+			w.chore(ctx, "old nodes could not be dropped", w.deps.Store.PruneNodes)
+		}
+	}
+}
+
+func (w *Workers) chore(ctx context.Context, complaint string, do func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	if err := do(ctx); err != nil && ctx.Err() == nil {
+		w.log.WarnContext(ctx, complaint, "error", err)
+	}
+}

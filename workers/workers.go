@@ -1,0 +1,205 @@
+// Package workers moves messages: raw updates of customers become messages
+// (lanes.go), queued messages go out (deliver.go, stepper.go), customers' files
+// come in (fetch.go), and what a dead process left behind is taken up again
+// (housekeeping.go). The work is handed out by River; the rules of order are in
+// our own tables, so that every job may run twice without harm.
+package workers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+
+	"switchboard/channels"
+	"switchboard/internal/queue"
+)
+
+// Store is what the workers need of the database.
+type Store interface {
+	Drain(ctx context.Context, lane, limit int, decode func([]queue.StoredUpdate) []queue.Decoded) (queue.Drained, error)
+	ReleaseLane(ctx context.Context, lane int) (released bool, err error)
+	WaitingLanes(ctx context.Context, lanes []int32) ([]int32, error)
+	Step(ctx context.Context, node string, outcomes []queue.Outcome, chats []string, pace queue.Pace) ([]queue.Claim, error)
+	File(ctx context.Context, id string) (queue.StoredFile, error)
+	FinishFetch(ctx context.Context, f queue.StoredFile, reason string) error
+	RescueOrphans(ctx context.Context) (int64, error)
+	MendMailboxes(ctx context.Context) (int, error)
+	ApplyParked(ctx context.Context) error
+	PruneEvents(ctx context.Context, keep time.Duration) error
+	PruneNodes(ctx context.Context) error
+}
+
+// Bus rings doorbells; see package bus.
+type Bus interface {
+	Wake(topic string)
+	Subscribe(topic string) (hints <-chan struct{}, cancel func())
+}
+
+// Accounts gives opened channels; *channels.Registry is one.
+type Accounts interface {
+	Get(ctx context.Context, accountID string) (*channels.Opened, error)
+}
+
+// Config sizes the workers. Zero values take the defaults.
+type Config struct {
+	Node string // this process, as in its heartbeat
+	// Sends is how many sends may be in flight at once; default 400. With a
+	// platform that takes 300 ms that is 1,300 sends/s per process.
+	Sends int
+	// Fetches is how many files are fetched at once; default 8.
+	Fetches int
+	// MaxFile is the largest file fetched, whatever the channel allows; default 200 MiB.
+	MaxFile int64
+	// SendTimeout bounds one call of a platform; default 60 s, for uploads.
+	SendTimeout time.Duration
+	// Batch is how many updates a lane normalises per transaction; default 400.
+	Batch int
+	// KeepEvents is how long operators may stay away and still resume by
+	// cursor; default 72 h.
+	KeepEvents time.Duration
+	// Guard is the longest time since the last heartbeat after which this
+	// process still starts sends; default 6 s, below the 8 s after which others
+	// take its sends over.
+	Guard time.Duration
+}
+
+func (c Config) withDefaults() Config {
+	def := func(v *int, d int) {
+		if *v <= 0 {
+			*v = d
+		}
+	}
+	def(&c.Sends, 400)
+	def(&c.Fetches, 8)
+	def(&c.Batch, 400)
+	if c.MaxFile <= 0 {
+		c.MaxFile = 200 << 20
+	}
+	if c.SendTimeout <= 0 {
+		c.SendTimeout = 60 * time.Second
+	}
+	if c.KeepEvents <= 0 {
+		c.KeepEvents = 72 * time.Hour
+	}
+	if c.Guard <= 0 {
+		c.Guard = 6 * time.Second
+	}
+	return c
+}
+
+// Deps are what the workers work with.
+type Deps struct {
+	Pool     *pgxpool.Pool // River's; LISTEN needs a direct connection
+	Store    Store
+	Bus      Bus
+	Accounts Accounts
+	Files    FileSink
+	Alive    func() time.Duration // since this process's last successful heartbeat
+	Log      *slog.Logger
+	Metrics  prometheus.Registerer
+}
+
+// Workers is the role. Its parts are started and stopped by Run.
+type Workers struct {
+	cfg     Config
+	deps    Deps
+	log     *slog.Logger
+	metrics *metrics
+	stepper *stepper
+	lanes   *laneWatch
+
+	stopping chan struct{} // closed when work should wind up
+	inFlight sync.Map      // chat id: a deliver job of this process is at it
+	acks     sync.WaitGroup
+	ackSlots chan struct{}
+}
+
+// New returns workers that do nothing yet.
+func New(cfg Config, deps Deps) (*Workers, error) {
+	cfg = cfg.withDefaults()
+	if cfg.Node == "" {
+		return nil, errors.New("workers: node name is missing")
+	}
+	w := &Workers{cfg: cfg, deps: deps, log: deps.Log, stopping: make(chan struct{}), ackSlots: make(chan struct{}, 64)}
+	w.metrics = newMetrics(deps.Metrics)
+	w.stepper = newStepper(deps.Store, cfg.Node, w.pace, deps.Bus)
+	w.lanes = newLaneWatch(deps.Store, deps.Bus, deps.Log)
+	return w, nil
+}
+
+// softStop is how long work in flight may take to wind up: a drain batch takes
+// milliseconds, a send up to a platform's answer. Sends that don't end in time
+// are canceled and resume elsewhere by the ambiguous-moment rule.
+const softStop = 20 * time.Second
+
+// Run works until ctx ends, then stops in order: no new jobs, wind up those in
+// flight, record their outcomes, stop.
+func (w *Workers) Run(ctx context.Context) error {
+	registered := river.NewWorkers()
+	river.AddWorker(registered, &drainWorker{w: w})
+	river.AddWorker(registered, &deliverWorker{w: w})
+	river.AddWorker(registered, &fetchWorker{w: w})
+	client, err := river.NewClient(riverpgxv5.New(w.deps.Pool), &river.Config{
+		ID:      w.cfg.Node,
+		Logger:  slog.New(quietRiver{w.log.Handler()}),
+		Workers: registered,
+		Queues: map[string]river.QueueConfig{
+			queue.LaneQueue:    {MaxWorkers: 64, FetchCooldown: 2 * time.Millisecond, FetchPollInterval: 250 * time.Millisecond},
+			queue.DeliverQueue: {MaxWorkers: w.cfg.Sends, FetchCooldown: 5 * time.Millisecond, FetchPollInterval: 100 * time.Millisecond},
+			queue.FetchQueue:   {MaxWorkers: w.cfg.Fetches, FetchCooldown: 20 * time.Millisecond, FetchPollInterval: 500 * time.Millisecond},
+		},
+		JobTimeout:                  -1, // lanes are held for minutes; sends and fetches have deadlines of their own
+		CompletedJobRetentionPeriod: time.Minute,
+		CancelledJobRetentionPeriod: time.Hour,
+		DiscardedJobRetentionPeriod: 24 * time.Hour,
+		MaxAttempts:                 8,
+	})
+	if err != nil {
+		return fmt.Errorf("making river's client: %w", err)
+	}
+
+	// The helpers outlive the jobs: a job that winds up still needs the stepper.
+	helpers, stopHelpers := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopHelpers()
+	var running sync.WaitGroup
+	for _, run := range []func(context.Context){w.stepper.run, w.lanes.run, w.housekeeping} {
+		running.Go(func() { run(helpers) })
+	}
+	// Jobs run on a context of their own, so that the end of ctx stops fetching
+	// first and not the work in flight.
+	if err := client.Start(context.WithoutCancel(ctx)); err != nil {
+		stopHelpers()
+		running.Wait()
+		return fmt.Errorf("starting river: %w", err)
+	}
+	<-ctx.Done()
+	close(w.stopping)
+	soft, cancel := context.WithTimeout(context.WithoutCancel(ctx), softStop)
+	defer cancel()
+	err = client.Stop(soft)
+	if errors.Is(err, context.DeadlineExceeded) {
+		hard, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		err = client.StopAndCancel(hard)
+	}
+	w.acks.Wait()
+	stopHelpers()
+	running.Wait()
+	if err != nil {
+		return fmt.Errorf("stopping river: %w", err)
+	}
+	return nil
+}
+
+// quietRiver drops River's talk below warnings; ours says what matters.
+type quietRiver struct{ slog.Handler }
+
+func (q quietRiver) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelWarn }
