@@ -152,6 +152,10 @@ type Webhooks interface {
 	Reply(raw []byte) Reply
 }
 
+// ErrNoSignature is (or is wrapped by) Verify's error when the platform's
+// signature is missing, as opposed to wrong.
+var ErrNoSignature = errors.New("signature is missing")
+
 // Reply is the body of a webhook's answer.
 type Reply struct {
 	ContentType string

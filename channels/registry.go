@@ -18,7 +18,8 @@ import (
 // Stored is an account as the database has it, secrets decrypted.
 type Stored struct {
 	Account
-	State string // active, paused or removed
+	State  string // active, paused or removed
+	Reason string // why it is paused
 	// Stamp changes with every change of the account; an opened channel is kept
 	// as long as it is equal.
 	Stamp string
@@ -34,6 +35,7 @@ type Source interface {
 type Opened struct {
 	Account Account
 	State   string
+	Reason  string // why it is paused
 	Channel Channel
 	// Capabilities are the channel's, with the account's own rates applied.
 	Capabilities message.Capabilities
@@ -145,7 +147,7 @@ func (r *Registry) Open(a Account) (*Opened, error) {
 }
 
 func (r *Registry) open(s Stored) *Opened {
-	o := &Opened{Account: s.Account, State: s.State, stamp: s.Stamp}
+	o := &Opened{Account: s.Account, State: s.State, Reason: s.Reason, stamp: s.Stamp}
 	p, ok := r.platforms[s.Platform]
 	if !ok {
 		o.Err = fmt.Errorf("unknown platform %q", s.Platform)

@@ -1,0 +1,119 @@
+// Package edge is the public face towards the platforms: webhooks (webhook.go)
+// and pollers (poller.go). Both verify, cut into updates, and hand these to the
+// intake (intake.go), which stores them durably before anybody is answered.
+// Nothing is decoded here beyond what is needed to tell updates apart.
+package edge
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"switchboard"
+	"switchboard/channels"
+	"switchboard/internal/queue"
+)
+
+// Store is what the edge needs of the database.
+type Store interface {
+	Append(ctx context.Context, updates []queue.RawUpdate) error
+	AppendPolled(ctx context.Context, accountID string, epoch, offset int64, updates []queue.RawUpdate) error
+	BeginPolling(ctx context.Context, accountID string) (epoch, offset int64, err error)
+	SetAccountState(ctx context.Context, id string, state switchboard.AccountState, reason string) error
+}
+
+// Bus rings doorbells and elects pollers; see package bus.
+type Bus interface {
+	Wake(topic string)
+	Lead(ctx context.Context, name string, lead func(ctx context.Context)) error
+}
+
+// Accounts gives opened channels; *channels.Registry is one.
+type Accounts interface {
+	Get(ctx context.Context, accountID string) (*channels.Opened, error)
+	All() (opened map[string]*channels.Opened, changed <-chan struct{})
+}
+
+// Config sizes the edge. Zero values take the defaults.
+type Config struct {
+	// MaxBody is the largest webhook body in bytes; default 1 MiB.
+	MaxBody int64
+	// MaxWaiting is how many webhooks may wait for their commit; more are shed
+	// with 503. Default 4096.
+	MaxWaiting int
+	// CommitTimeout is how long a webhook waits for its commit before it is
+	// answered 503; default 8 s (Viber repeats after about 5 s, Telegram later).
+	CommitTimeout time.Duration
+}
+
+// Edge is the role.
+type Edge struct {
+	cfg     Config
+	store   Store
+	bus     Bus
+	acc     Accounts
+	log     *slog.Logger
+	intake  *intake
+	metrics *metrics
+}
+
+// New returns an edge that does nothing yet.
+func New(cfg Config, store Store, bus Bus, accounts Accounts, log *slog.Logger, reg prometheus.Registerer) (*Edge, error) {
+	if cfg.MaxBody <= 0 {
+		cfg.MaxBody = 1 << 20
+	}
+	if cfg.MaxWaiting <= 0 {
+		cfg.MaxWaiting = 4096
+	}
+	if cfg.CommitTimeout <= 0 {
+		cfg.CommitTimeout = 8 * time.Second
+	}
+	if store == nil || bus == nil || accounts == nil {
+		return nil, errors.New("edge: store, bus and accounts are needed")
+	}
+	m := newMetrics(reg)
+	return &Edge{
+		cfg: cfg, store: store, bus: bus, acc: accounts, log: log, metrics: m,
+		intake: newIntake(store, bus, cfg.MaxWaiting, m, log),
+	}, nil
+}
+
+// Run commits what the webhooks hand in and polls the accounts that this
+// process is elected for, until ctx ends. Requests must have been drained
+// before (http.Server.Shutdown), since they wait for the intake.
+func (e *Edge) Run(ctx context.Context) error {
+	done := make(chan struct{})
+	go func() { e.poll(ctx); close(done) }()
+	e.intake.run(ctx)
+	<-done
+	return nil
+}
+
+type metrics struct {
+	webhooks *prometheus.CounterVec
+	commits  prometheus.Histogram
+	batch    prometheus.Histogram
+	polls    *prometheus.CounterVec
+	polling  prometheus.Gauge
+}
+
+func newMetrics(r prometheus.Registerer) *metrics {
+	m := &metrics{
+		webhooks: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "switchboard_webhooks_total",
+			Help: "Webhook calls by platform and answer. Alert on 503: customers' messages are delayed until the platform repeats."}, []string{"platform", "code"}),
+		commits: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "switchboard_intake_commit_seconds",
+			Help: "Time of one group commit.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 13)}),
+		batch: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "switchboard_intake_batch_updates",
+			Help: "Updates per group commit.", Buckets: prometheus.ExponentialBuckets(1, 2, 11)}),
+		polls: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "switchboard_polls_total",
+			Help: "Polls by platform and outcome. Alert on conflict: something else polls the account."}, []string{"platform", "outcome"}),
+		polling: prometheus.NewGauge(prometheus.GaugeOpts{Name: "switchboard_accounts_polled", Help: "Accounts that this process polls now."}),
+	}
+	if r != nil {
+		r.MustRegister(m.webhooks, m.commits, m.batch, m.polls, m.polling)
+	}
+	return m
+}
