@@ -1,0 +1,2 @@
+// Package bus carries hints between processes and decides which of them leads.
+package bus
