@@ -1,0 +1,136 @@
+// Package service runs the parts of a process and stops them in order.
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+)
+
+// Part is something that runs until its context ends.
+type Part struct {
+	Name string
+	// Run blocks until ctx ends and everything it started has ended too. Ending
+	// before with an error (or without) stops the whole process.
+	Run func(ctx context.Context) error
+	// Budget is how long it may take to stop; default 5 s.
+	Budget time.Duration
+}
+
+// Group is parts in the order of their start. They stop in reverse, each after
+// the ones that use it.
+type Group struct {
+	log   *slog.Logger
+	parts []Part
+}
+
+// NewGroup returns an empty group.
+func NewGroup(log *slog.Logger) *Group { return &Group{log: log} }
+
+// Add appends a part.
+func (g *Group) Add(p Part) {
+	if p.Budget <= 0 {
+		p.Budget = 5 * time.Second
+	}
+	g.parts = append(g.parts, p)
+}
+
+type running struct {
+	Part
+	cancel context.CancelFunc
+	done   chan struct{}
+	err    error
+}
+
+// Run starts all parts, calls started, and waits for ctx to end or a part to
+// fail; then it stops the parts in reverse order. A part over its budget is
+// logged and left behind; the process should end then.
+func (g *Group) Run(ctx context.Context, started func()) error {
+	base := context.WithoutCancel(ctx)
+	parts := make([]*running, len(g.parts))
+	ended := make(chan *running, len(g.parts))
+	for i, p := range g.parts {
+		partCtx, cancel := context.WithCancel(base)
+		r := &running{Part: p, cancel: cancel, done: make(chan struct{})}
+		parts[i] = r
+		go func() {
+			r.err = r.Run(partCtx)
+			close(r.done)
+			ended <- r
+		}()
+	}
+	if started != nil {
+		started()
+	}
+	var failed error
+	select {
+	case <-ctx.Done():
+	case r := <-ended:
+		failed = fmt.Errorf("%s ended: %w", r.Name, orUnexpected(r.err))
+	}
+	for i := len(parts) - 1; i >= 0; i-- {
+		r := parts[i]
+		r.cancel()
+		select {
+		case <-r.done:
+			if r.err != nil && failed == nil && !errors.Is(r.err, context.Canceled) {
+				failed = fmt.Errorf("%s: %w", r.Name, r.err)
+			}
+		case <-time.After(r.Budget):
+			g.log.Error("part did not stop in time", "part", r.Name, "budget", r.Budget)
+			failed = errors.Join(failed, fmt.Errorf("%s did not stop within %s", r.Name, r.Budget))
+		}
+	}
+	return failed
+}
+
+func orUnexpected(err error) error {
+	if err == nil {
+		return errors.New("unexpectedly, without an error")
+	}
+	return err
+}
+
+// Listen binds addr now, so that a taken port is a clear error at start.
+func Listen(key, addr string) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("%s=%s can't be listened on (another process has the port? choose another address): %w", key, addr, err)
+	}
+	return l, nil
+}
+
+// HTTP serves handler on l until ctx ends, then lets requests in flight finish.
+// Slow headers and idle connections are cut; bodies have the handlers' own
+// deadlines, because uploads and WebSockets take long.
+func HTTP(name string, l net.Listener, handler http.Handler, log *slog.Logger) Part {
+	const drain = 12 * time.Second // above the edge's commit timeout of 8 s
+	return Part{Name: name, Budget: drain + 2*time.Second, Run: func(ctx context.Context) error {
+		srv := &http.Server{
+			Handler:           handler,
+			ReadHeaderTimeout: 10 * time.Second,
+			IdleTimeout:       2 * time.Minute,
+			MaxHeaderBytes:    64 << 10,
+			ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+			BaseContext:       func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
+		}
+		failed := make(chan error, 1)
+		go func() { failed <- srv.Serve(l) }()
+		select {
+		case err := <-failed:
+			return fmt.Errorf("serving %s: %w", name, err)
+		case <-ctx.Done():
+		}
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
+		defer cancel()
+		if err := srv.Shutdown(stop); err != nil {
+			_ = srv.Close()
+		}
+		<-failed
+		return nil
+	}}
+}
