@@ -1,0 +1,228 @@
+package viber
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"switchboard/channels"
+)
+
+const signatureHeader = "X-Viber-Content-Signature"
+
+// Why a callback is not believed.
+var (
+	errUnsigned       = fmt.Errorf("%w: no %s header: not sent by Viber, or a proxy dropped it", channels.ErrNoSignature, signatureHeader)
+	errWrongSignature = errors.New(signatureHeader + " does not match the body: not sent by Viber, the body was changed on the way, or the token is another bot's")
+)
+
+// Verify checks the signature: lower-case hex of HMAC-SHA256 over the raw body
+// under the token. It tells a missing signature from a wrong one.
+func (c *channel) Verify(header http.Header, _ map[string][]string, raw []byte) error {
+	given := header.Get(signatureHeader)
+	if given == "" {
+		return errUnsigned
+	}
+	var sum [sha256.Size]byte
+	if len(given) != hex.EncodedLen(len(sum)) {
+		return errWrongSignature
+	}
+	if _, err := hex.Decode(sum[:], []byte(given)); err != nil {
+		return errWrongSignature
+	}
+	want := c.mac(raw)
+	if !hmac.Equal(sum[:], want[:]) {
+		return errWrongSignature
+	}
+	return nil
+}
+
+// The events that Viber documents.
+const (
+	eventMessage      = "message"
+	eventStarted      = "conversation_started"
+	eventSubscribed   = "subscribed"
+	eventUnsubscribed = "unsubscribed"
+	eventDelivered    = "delivered"
+	eventSeen         = "seen"
+	eventFailed       = "failed"
+	eventWebhook      = "webhook" // the check inside of set_webhook
+)
+
+// envelope is what Split needs of a callback.
+type envelope struct {
+	Event  scalar   `json:"event"`
+	Time   scalar   `json:"timestamp"`
+	Token  scalar   `json:"message_token"`
+	UserID scalar   `json:"user_id"`
+	Sender struct { // of message
+		ID scalar `json:"id"`
+	} `json:"sender"`
+	User struct { // of subscribed and conversation_started
+		ID scalar `json:"id"`
+	} `json:"user"`
+	ChatID scalar `json:"chat_id"` // groups and channels only
+}
+
+// user is the customer's id, wherever the event keeps it.
+func (e *envelope) user() string {
+	switch {
+	case e.Sender.ID != "":
+		return string(e.Sender.ID)
+	case e.User.ID != "":
+		return string(e.User.ID)
+	default:
+		return string(e.UserID)
+	}
+}
+
+// Split makes one update of a callback, or none where it concerns no customer:
+// the check of set_webhook, groups, and unknown events without a user. The
+// update's Raw is raw itself, not a copy.
+func (c *channel) Split(raw []byte) ([]channels.RawUpdate, error) {
+	var e envelope
+	if err := decodeLenient(raw, &e); err != nil {
+		return nil, fmt.Errorf("decoding callback: %w", err)
+	}
+	user := e.user()
+	switch {
+	case e.Event == eventWebhook, e.ChatID != "":
+		return nil, nil
+	case user == "" && e.Event != eventMessage:
+		return nil, nil
+	}
+	// A message without a sender is kept: Decode refuses it, so that a person
+	// gets to see it.
+	return []channels.RawUpdate{{
+		DedupKey: dedupKey(string(e.Event), string(e.Token), user, raw),
+		ChatKey:  user,
+		Order:    e.Time.int(),
+		Raw:      raw,
+	}}, nil
+}
+
+// dedupKey names a callback. A message has a token of its own; a receipt
+// carries the token of our message, so its key holds the event and the user
+// too (a broadcast has one token for all). "delivered" comes once a device:
+// the first one says it all. Without a usable token the bytes are the key.
+func dedupKey(event, token, user string, raw []byte) string {
+	if !isToken(token) || len(event)+len(user) > 200 {
+		return rawKey(raw)
+	}
+	switch event {
+	case eventMessage:
+		return "m:" + token
+	case eventStarted, eventSubscribed, eventUnsubscribed:
+		return event + ":" + token
+	default:
+		return event + ":" + token + ":" + user
+	}
+}
+
+// rawKey stands in where a callback has no token.
+func rawKey(raw []byte) string {
+	sum := sha256.Sum256(raw)
+	return "raw:" + hex.EncodeToString(sum[:16])
+}
+
+// isToken reports whether s is an unsigned number of at most 64 bits' length,
+// as Viber writes its tokens.
+func isToken(s string) bool {
+	if s == "" || len(s) > 20 {
+		return false
+	}
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return false
+		}
+	}
+	return true
+}
+
+// Reply is the welcome in answer to conversation_started. Customers who are
+// subscribed already only reopened the chat: they are not greeted again.
+func (c *channel) Reply(raw []byte) channels.Reply {
+	if c.welcome == nil || !bytes.Contains(raw, []byte(eventStarted)) {
+		return channels.Reply{}
+	}
+	var e struct {
+		Event      scalar `json:"event"`
+		Subscribed bool   `json:"subscribed"`
+	}
+	if err := decodeLenient(raw, &e); err != nil || e.Event != eventStarted || e.Subscribed {
+		return channels.Reply{}
+	}
+	return channels.Reply{ContentType: "application/json", Body: bytes.Clone(c.welcome)}
+}
+
+// decodeLenient reads JSON into v and lets fields of an unexpected type be
+// empty: one odd field must not lose a customer's message. The body itself has
+// to be one JSON object.
+func decodeLenient(raw []byte, v any) error {
+	trimmed := bytes.TrimLeft(raw, " \t\r\n")
+	if len(trimmed) == 0 || trimmed[0] != '{' {
+		return errors.New("not a JSON object")
+	}
+	err := json.Unmarshal(raw, v)
+	if _, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		return nil
+	}
+	return err
+}
+
+// scalar is the text of a JSON string or number, exactly as written, whichever
+// of the two Viber chose; everything else reads as "". NUL characters are left
+// out, because a database's text can't hold them.
+type scalar string
+
+// UnmarshalJSON never fails.
+func (s *scalar) UnmarshalJSON(b []byte) error {
+	*s = ""
+	switch {
+	case len(b) == 0:
+	case b[0] == '"':
+		if bytes.IndexByte(b, '\\') < 0 && isASCII(b) {
+			*s = scalar(b[1 : len(b)-1])
+			return nil
+		}
+		var text string
+		if err := json.Unmarshal(b, &text); err == nil {
+			*s = scalar(clean(text))
+		}
+	case b[0] == '-' || b[0] >= '0' && b[0] <= '9':
+		*s = scalar(b)
+	}
+	return nil
+}
+
+// int is the number, or 0 where it isn't a whole 64-bit one.
+func (s scalar) int() int64 {
+	n, err := strconv.ParseInt(string(s), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+func isASCII(b []byte) bool {
+	for _, x := range b {
+		if x >= 0x80 {
+			return false
+		}
+	}
+	return true
+}
+
+func clean(s string) string {
+	if strings.IndexByte(s, 0) < 0 {
+		return s
+	}
+	return strings.ReplaceAll(s, "\x00", "")
+}
