@@ -17,7 +17,7 @@ const HeartbeatEvery = 2 * time.Second
 // takes any job, and every HeartbeatEvery.
 func (d *DB) Heartbeat(ctx context.Context, node string, roles []string, addr, version string) error {
 	_, err := d.pool.Exec(ctx, `insert into nodes (id, roles, addr, version) values ($1, $2, $3, $4)
-		on conflict (id) do update set seen_at = now(), roles = excluded.roles`, node, roles, addr, version)
+		on conflict (id) do update set seen_at = now(), roles = excluded.roles`, node, append([]string{}, roles...), addr, version)
 	if err != nil {
 		return fmt.Errorf("writing heartbeat: %w", err)
 	}
