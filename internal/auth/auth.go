@@ -1,0 +1,181 @@
+// Package auth tells who makes a request: an operator with a session, or a
+// script with an API key. Tokens and keys are known to the database as SHA-256
+// hashes only.
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"switchboard"
+	"switchboard/internal/secret"
+)
+
+// Store is what auth needs of the database.
+type Store interface {
+	Session(ctx context.Context, tokenHash []byte) (switchboard.Operator, time.Time, error)
+	APIKeyByHash(ctx context.Context, hash []byte) (id, name string, err error)
+	PasswordHash(ctx context.Context, login string) (switchboard.Operator, string, error)
+	AddSession(ctx context.Context, operatorID string, tokenHash []byte, expires time.Time) error
+	EndSession(ctx context.Context, tokenHash []byte) error
+	LoginBlocked(ctx context.Context, keys []string) (until time.Time, err error)
+	LoginFailed(ctx context.Context, key string, free int) error
+	LoginSucceeded(ctx context.Context, keys []string) error
+}
+
+// SessionLife is how long a session lasts: a working day and its evening.
+const SessionLife = 14 * time.Hour
+
+// KeyPrefix starts every API key, so that one is recognised where it leaked.
+const KeyPrefix = "swb_"
+
+// Principal is who makes a request. Exactly one of Operator and APIKeyID is set.
+type Principal struct {
+	Operator   *switchboard.Operator
+	APIKeyID   string
+	APIKeyName string
+	TokenHash  []byte    // of the session
+	ExpiresAt  time.Time // of the session
+}
+
+// Name is for the audit journal and for files' owners.
+func (p Principal) Name() string {
+	if p.Operator != nil {
+		return "operator:" + p.Operator.ID
+	}
+	return "apikey:" + p.APIKeyID
+}
+
+// The reasons why a request is refused.
+var (
+	ErrNoToken  = errors.New("no session or API key: send Authorization: Bearer ...")
+	ErrBadToken = errors.New("the session or API key is unknown, expired or revoked")
+)
+
+// Authenticator checks tokens.
+type Authenticator struct {
+	store Store
+	log   *slog.Logger
+}
+
+// New returns an authenticator over store.
+func New(store Store, log *slog.Logger) *Authenticator { return &Authenticator{store, log} }
+
+// Token finds the bearer token of a request, in the Authorization header or,
+// where a browser can't set headers, in ?token=.
+func Token(r *http.Request) string {
+	if h := r.Header.Get("Authorization"); h != "" {
+		scheme, token, _ := strings.Cut(h, " ")
+		if strings.EqualFold(scheme, "Bearer") {
+			return strings.TrimSpace(token)
+		}
+		return ""
+	}
+	return r.URL.Query().Get("token")
+}
+
+// Request authenticates a request. Errors: ErrNoToken, ErrBadToken, or that the
+// database is unavailable.
+func (a *Authenticator) Request(r *http.Request) (Principal, error) {
+	return a.Token(r.Context(), Token(r))
+}
+
+// Token authenticates a token.
+func (a *Authenticator) Token(ctx context.Context, token string) (Principal, error) {
+	if token == "" {
+		return Principal{}, ErrNoToken
+	}
+	hash := secret.HashToken(token)
+	if strings.HasPrefix(token, KeyPrefix) {
+		id, name, err := a.store.APIKeyByHash(ctx, hash)
+		if err != nil {
+			return Principal{}, orBad(err)
+		}
+		return Principal{APIKeyID: id, APIKeyName: name}, nil
+	}
+	o, expires, err := a.store.Session(ctx, hash)
+	if err != nil {
+		return Principal{}, orBad(err)
+	}
+	return Principal{Operator: &o, TokenHash: hash, ExpiresAt: expires}, nil
+}
+
+func orBad(err error) error {
+	if errors.Is(err, switchboard.ErrNotFound) {
+		return ErrBadToken
+	}
+	return fmt.Errorf("%w: %w", switchboard.ErrUnavailable, err)
+}
+
+// BlockedError says that too many wrong passwords were tried.
+type BlockedError struct{ Until time.Time }
+
+func (e *BlockedError) Error() string {
+	return "too many wrong passwords; try again after " + e.Until.UTC().Format(time.RFC3339)
+}
+
+// Free failures before blocking begins: a person's typing errors, and those of
+// an office behind one address.
+const (
+	freePerLogin   = 5
+	freePerAddress = 50
+)
+
+// decoy is checked when the login is unknown, so that the answer takes as long.
+var decoy, _ = secret.HashPassword("a password that nobody has")
+
+// LogIn checks a password and opens a session. The error is ErrBadToken's kin
+// ErrBadLogin for a wrong login or password, or *BlockedError.
+func (a *Authenticator) LogIn(ctx context.Context, login, password, remoteAddr string) (token string, p Principal, err error) {
+	host, _, splitErr := net.SplitHostPort(remoteAddr)
+	if splitErr != nil {
+		host = remoteAddr
+	}
+	byLogin, byAddress := "login:"+login, "address:"+host
+	until, err := a.store.LoginBlocked(ctx, []string{byLogin, byAddress})
+	if err != nil {
+		return "", p, fmt.Errorf("%w: %w", switchboard.ErrUnavailable, err)
+	}
+	if until.After(time.Now()) {
+		return "", p, &BlockedError{until}
+	}
+	o, hash, err := a.store.PasswordHash(ctx, login)
+	known := err == nil
+	if err != nil && !errors.Is(err, switchboard.ErrNotFound) {
+		return "", p, fmt.Errorf("%w: %w", switchboard.ErrUnavailable, err)
+	}
+	if !known {
+		hash = decoy
+	}
+	if !secret.CheckPassword(hash, password) || !known {
+		for key, free := range map[string]int{byLogin: freePerLogin, byAddress: freePerAddress} {
+			if err := a.store.LoginFailed(ctx, key, free); err != nil {
+				a.log.ErrorContext(ctx, "failed login could not be counted", "error", err)
+			}
+		}
+		return "", p, ErrBadLogin
+	}
+	token, tokenHash := secret.NewToken()
+	p = Principal{Operator: &o, TokenHash: tokenHash, ExpiresAt: time.Now().Add(SessionLife).UTC()}
+	if err := a.store.AddSession(ctx, o.ID, tokenHash, p.ExpiresAt); err != nil {
+		return "", p, fmt.Errorf("%w: %w", switchboard.ErrUnavailable, err)
+	}
+	if err := a.store.LoginSucceeded(ctx, []string{byLogin}); err != nil {
+		a.log.ErrorContext(ctx, "failed logins could not be forgotten", "error", err)
+	}
+	return token, p, nil
+}
+
+// ErrBadLogin says that login or password are wrong, without telling which.
+var ErrBadLogin = errors.New("login or password is wrong")
+
+// LogOut ends the session of a principal.
+func (a *Authenticator) LogOut(ctx context.Context, p Principal) error {
+	return a.store.EndSession(ctx, p.TokenHash)
+}
