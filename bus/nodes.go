@@ -31,9 +31,7 @@ func (s *session) serveNodes() {
 			err = errors.New("own node is missing")
 		}
 		if err != nil {
-			s.z.mu.Lock()
-			s.z.lastErr = err
-			s.z.mu.Unlock()
+			s.blame(err)
 			if !s.pause(retryPause) {
 				return
 			}

@@ -204,6 +204,13 @@ func (s *session) detach() {
 	s.z.notifyLocked()
 }
 
+// blame notes why there is no live session, for Ready.
+func (s *session) blame(err error) {
+	s.z.mu.Lock()
+	s.z.lastErr = err
+	s.z.mu.Unlock()
+}
+
 // endLocked marks the session as gone.
 func (s *session) endLocked() {
 	if s.ended {
@@ -255,9 +262,7 @@ func (s *session) pulse() {
 		sent := time.Now()
 		_, err := s.conn.Sync("/")
 		if err != nil {
-			s.z.mu.Lock()
-			s.z.lastErr = err
-			s.z.mu.Unlock()
+			s.blame(err)
 			if !s.pause(retryPause) {
 				return
 			}
@@ -343,8 +348,6 @@ func (s *session) makePath(p string) error {
 	}
 	return s.makePath(p)
 }
-
-func (s *session) id() string { return fmt.Sprintf("%x", uint64(s.conn.SessionID())) }
 
 // openACL lets every client do everything: the ensemble is reachable from inside only.
 func openACL() []zk.ACL { return zk.WorldACL(zk.PermAll) }

@@ -24,7 +24,8 @@ import (
 //     an event in between is lost. Here no answer is read until the request has been written.
 type wire struct {
 	net.Conn
-	resumed bool // the session was connected before, so there are watches to re-arm
+	resumed bool        // the session was connected before, so there are watches to re-arm
+	report  func(error) // takes the reason why the handshake failed
 
 	timeout     atomic.Int64  // session timeout, nanoseconds: as asked for, then as granted
 	established atomic.Bool   // the handshake is over
@@ -61,7 +62,7 @@ func (s *session) dial(network, address string, patience time.Duration) (net.Con
 		s.z.lastErr = err
 		return nil, err
 	}
-	w := &wire{Conn: conn, resumed: resumed, rearmed: make(chan struct{}), closed: make(chan struct{})}
+	w := &wire{Conn: conn, resumed: resumed, report: s.blame, rearmed: make(chan struct{}), closed: make(chan struct{})}
 	w.timeout.Store(int64(timeout))
 	if s.ended {
 		_ = w.Close()
@@ -87,6 +88,9 @@ func (w *wire) Read(p []byte) (int, error) {
 	if !w.established.Load() {
 		n, err := w.Conn.Read(p)
 		w.greeted += copy(w.greeting[w.greeted:], p[:n])
+		if err != nil {
+			w.report(fmt.Errorf("greeting %s: %w", w.RemoteAddr(), err))
+		}
 		return n, err
 	}
 	if w.resumed && !w.released {

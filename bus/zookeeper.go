@@ -158,7 +158,7 @@ func (z *ZooKeeper) Run(ctx context.Context) error {
 		}
 		select {
 		case <-s.gone:
-			z.log.Warn("zookeeper session expired", "session", s.id())
+			z.log.Warn("zookeeper session expired")
 			z.metrics.lost.WithLabelValues("expired").Inc()
 		case <-ctx.Done():
 			z.retire(s)
