@@ -1,0 +1,207 @@
+// Package egress makes outgoing HTTP calls: to platforms' APIs (addresses that
+// an admin configured) and to addresses that strangers chose (guarded).
+//
+// The guard sits below DNS, in the dialer: what is checked is the IP address
+// that is about to be dialled, so names that resolve to private addresses,
+// names that change between check and use, and redirects are all covered.
+package egress
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// BlockedError says that an address may not be reached.
+type BlockedError struct {
+	Host   string
+	Reason string
+}
+
+func (e *BlockedError) Error() string {
+	return fmt.Sprintf("%s may not be fetched: %s", e.Host, e.Reason)
+}
+
+// Config is of a guarded client.
+type Config struct {
+	// Allow lists hosts, host:port pairs, addresses or CIDRs that may be reached
+	// although they are not public.
+	Allow []string
+	// Resolver is for tests; nil is the system's.
+	Resolver *net.Resolver
+}
+
+type guard struct {
+	hosts    map[string]bool // "host" or "host:port", lower case
+	prefixes []netip.Prefix
+}
+
+func newGuard(allow []string) (*guard, error) {
+	g := &guard{hosts: map[string]bool{}}
+	for _, a := range allow {
+		a = strings.ToLower(strings.TrimSpace(a))
+		if a == "" {
+			continue
+		}
+		if strings.Contains(a, "/") {
+			p, err := netip.ParsePrefix(a)
+			if err != nil {
+				return nil, fmt.Errorf("allowed address %q: use a host, host:port or a CIDR like 10.0.0.0/8", a)
+			}
+			g.prefixes = append(g.prefixes, p.Masked())
+			continue
+		}
+		g.hosts[a] = true
+	}
+	return g, nil
+}
+
+// hostAllowed tells whether the name (or literal address) itself is allowed.
+func (g *guard) hostAllowed(hostport string) bool {
+	hostport = strings.ToLower(hostport)
+	host, _, err := net.SplitHostPort(hostport)
+	if err != nil {
+		host = hostport
+	}
+	return g.hosts[hostport] || g.hosts[host]
+}
+
+// special are ranges beyond those that netip knows: none of them is a public
+// unicast host. The last ones carry IPv4 addresses inside of IPv6.
+var special = func() []netip.Prefix {
+	var out []netip.Prefix
+	for _, s := range []string{
+		"0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "198.18.0.0/15", "198.51.100.0/24",
+		"203.0.113.0/24", "240.0.0.0/4", "::/96", "64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "2001::/23", "2001:db8::/32", "2002::/16", "fec0::/10",
+	} {
+		out = append(out, netip.MustParsePrefix(s))
+	}
+	return out
+}()
+
+func (g *guard) check(addr netip.Addr) error {
+	addr = addr.Unmap().WithZone("")
+	for _, p := range g.prefixes {
+		if p.Contains(addr) {
+			return nil
+		}
+	}
+	if !addr.IsGlobalUnicast() || addr.IsPrivate() || addr.IsLoopback() || addr.IsLinkLocalUnicast() || addr.IsMulticast() || addr.IsUnspecified() {
+		return &BlockedError{addr.String(), "not a public address"}
+	}
+	for _, p := range special {
+		if p.Contains(addr) {
+			return &BlockedError{addr.String(), "not a public address"}
+		}
+	}
+	return nil
+}
+
+type allowedHost struct{}
+
+// NewClient returns a client for addresses that came from outside. It follows
+// at most five redirects, each checked, uses no proxy of the environment, and
+// has no overall timeout: requests carry a context with a deadline.
+func NewClient(cfg Config) (*http.Client, error) {
+	g, err := newGuard(cfg.Allow)
+	if err != nil {
+		return nil, err
+	}
+	dialer := &net.Dialer{Timeout: 10 * time.Second, Resolver: cfg.Resolver,
+		ControlContext: func(ctx context.Context, _, address string, _ syscall.RawConn) error {
+			if ctx.Value(allowedHost{}) != nil {
+				return nil
+			}
+			ap, err := netip.ParseAddrPort(address)
+			if err != nil {
+				return &BlockedError{address, "not an address"}
+			}
+			return g.check(ap.Addr())
+		}}
+	transport := newTransport()
+	transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if g.hostAllowed(address) {
+			ctx = context.WithValue(ctx, allowedHost{}, true)
+		}
+		return dialer.DialContext(ctx, network, address)
+	}
+	return &http.Client{
+		Transport: schemeCheck{transport},
+		CheckRedirect: func(_ *http.Request, via []*http.Request) error {
+			if len(via) >= 5 {
+				return errors.New("more than 5 redirects")
+			}
+			return nil
+		},
+	}, nil
+}
+
+// schemeCheck refuses everything but http and https, also after a redirect.
+type schemeCheck struct{ next http.RoundTripper }
+
+func (s schemeCheck) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Scheme != "http" && r.URL.Scheme != "https" {
+		return nil, &BlockedError{r.URL.Hostname(), "only http and https are fetched"}
+	}
+	return s.next.RoundTrip(r)
+}
+
+// NewPlatformClient returns a client for platforms' APIs at configured
+// addresses. It follows no redirects: an API that redirects is misconfigured,
+// and the token would go along.
+func NewPlatformClient() *http.Client {
+	return &http.Client{
+		Transport:     newTransport(),
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+func newTransport() *http.Transport {
+	return &http.Transport{
+		DialContext:     (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12},
+		// As many as sends in flight: fewer idle ones than busy ones means a new
+		// connection per send.
+		MaxIdleConns: 1024, MaxIdleConnsPerHost: 512, IdleConnTimeout: 90 * time.Second,
+		TLSHandshakeTimeout: 10 * time.Second, ExpectContinueTimeout: time.Second, ForceAttemptHTTP2: true,
+	}
+}
+
+// Redact takes secrets out of an error's text: the address of a *url.Error
+// (tokens stand in paths), and every given secret. errors.Is and As still see
+// the cause, but its text is not shown.
+func Redact(err error, secrets ...string) error {
+	if err == nil {
+		return nil
+	}
+	text := err.Error()
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		text = strings.ToUpper(u.Op) + ": " + u.Err.Error()
+	}
+	for _, s := range secrets {
+		if s != "" {
+			text = strings.ReplaceAll(text, s, "[redacted]")
+			text = strings.ReplaceAll(text, url.PathEscape(s), "[redacted]")
+		}
+	}
+	return &redacted{text, err}
+}
+
+type redacted struct {
+	text string
+	err  error
+}
+
+func (r *redacted) Error() string { return r.text }
+
+// Is and As look at the cause without exposing it to Unwrap, whose callers print.
+func (r *redacted) Is(target error) bool { return errors.Is(r.err, target) }
+func (r *redacted) As(target any) bool   { return errors.As(r.err, target) }
