@@ -72,7 +72,7 @@ func (c *channel) Decode(raw []byte) ([]message.Update, error) {
 		return nil, fmt.Errorf("decoding callback: %w", err)
 	}
 	if cb.Event == eventWebhook || cb.ChatID != "" || cb.Message.ChatID != "" {
-		return nil, nil
+		return []message.Update{{Kind: message.UpdateIgnore}}, nil
 	}
 	customer := cb.customer()
 	if customer.ID == "" {
@@ -95,9 +95,6 @@ func (c *channel) Decode(raw []byte) ([]message.Update, error) {
 		}
 		u.PlatformID = token
 		return []message.Update{receipt(u, string(cb.Event), string(cb.Desc))}, nil
-	}
-	if token == "" {
-		token = rawKey(raw)
 	}
 	switch cb.Event {
 	case eventMessage:
@@ -123,7 +120,9 @@ func (c *channel) Decode(raw []byte) ([]message.Update, error) {
 		if name == "" {
 			name = "callback without event"
 		}
-		u.PlatformID = name + ":" + token
+		if token != "" {
+			u.PlatformID = name + ":" + token
+		}
 		u.Quiet = true
 		u.Content = message.Content{Kind: message.KindUnsupported, Unsupported: name}
 		return []message.Update{u}, nil
@@ -277,10 +276,10 @@ func normalPhone(s string, own bool) string {
 		return strings.TrimSpace(s)
 	}
 	international := own || strings.HasPrefix(strings.TrimSpace(s), "+")
-	if !international && strings.HasPrefix(digits, "00") {
+	if !international && strings.HasPrefix(digits, "00") && len(digits) > 2 {
 		digits, international = digits[2:], true
 	}
-	trunk := digits != "" && (digits[0] == '0' || digits[0] == '8' && len(digits) == 11)
+	trunk := digits[0] == '0' || digits[0] == '8' && len(digits) == 11
 	if international || !trunk && len(digits) >= 11 && len(digits) <= 15 {
 		return "+" + digits
 	}

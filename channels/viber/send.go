@@ -183,6 +183,9 @@ func (c *channel) call(ctx context.Context, method string, in any, out *message.
 	if err != nil {
 		return nil, &message.Error{Kind: message.ErrInvalid, Detail: "message can't be written as JSON", Err: err}
 	}
+	if err := ctx.Err(); err != nil {
+		return nil, &message.Error{Kind: message.ErrUnavailable, Detail: method + " could not be sent", Err: err}
+	}
 	var sent trace
 	req, err := http.NewRequestWithContext(sent.watch(ctx), http.MethodPost, c.base+"/"+method, bytes.NewReader(body))
 	if err != nil {
@@ -235,4 +238,3 @@ func (c *channel) redact(s string, out *message.Outbound) string {
 	}
 	return truncate(s, 500)
 }
-
