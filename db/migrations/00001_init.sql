@@ -128,6 +128,7 @@ create table chats (
 ) with (fillfactor = 75); -- room for in-page (HOT) updates of last_seq and unread
 create index chats_queue on chats (queued_at, id) where state in ('new', 'offered');
 create index chats_operator on chats (operator_id) where state in ('offered', 'open');
+create index chats_closed on chats (operator_id, id) where state = 'closed';
 
 -- One row per chat that ever sent: its outbox' mailbox flag and its pace.
 create table outbox_chats (
