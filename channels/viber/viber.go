@@ -101,15 +101,15 @@ func open(account channels.Account, env channels.Env) (*channel, error) {
 	return c, nil
 }
 
-// parseBase checks the API's address. The API lives under /pa, so an address
-// of a bare host gets that path.
+// parseBase checks the API's address. The API lives under /pa, which may be
+// left out of api_base.
 func parseBase(s string) (string, error) {
 	u, err := url.Parse(s)
 	if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
 		return "", fmt.Errorf("setting api_base: %q is not an address; use https://host/pa", s)
 	}
 	base := strings.TrimRight(s, "/")
-	if strings.Trim(u.Path, "/") == "" {
+	if !strings.HasSuffix(base, "/pa") {
 		base += "/pa"
 	}
 	return base, nil

@@ -185,7 +185,7 @@ func TestBase(t *testing.T) {
 		"http://127.0.0.1:8099":       "http://127.0.0.1:8099/pa",
 		"http://127.0.0.1:8099/":      "http://127.0.0.1:8099/pa",
 		"https://proxy.example/pa/":   "https://proxy.example/pa",
-		"https://proxy.example/viber": "https://proxy.example/viber",
+		"https://proxy.example/viber": "https://proxy.example/viber/pa",
 	} {
 		s := settings()
 		s["api_base"] = in
