@@ -33,7 +33,9 @@ func (e *Error) GetStatus() int { return e.Status }
 func (e *Error) ContentType(string) string { return "application/problem+json" }
 
 // Write answers a request with a problem.
-func Write(w http.ResponseWriter, status int, code, detail string) { Send(w, New(status, code, detail)) }
+func Write(w http.ResponseWriter, status int, code, detail string) {
+	Send(w, New(status, code, detail))
+}
 
 // Send answers a request with e.
 func Send(w http.ResponseWriter, e *Error) {
