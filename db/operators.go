@@ -36,17 +36,8 @@ func (d *DB) AddOperator(ctx context.Context, o switchboard.Operator, passwordHa
 	return d.Operator(ctx, o.ID)
 }
 
-// OperatorChange is what SetOperator changes; nil fields stay.
-type OperatorChange struct {
-	Name, Avatar, PasswordHash *string
-	Role                       *switchboard.Role
-	Skills                     *[]string
-	Capacity                   *int
-	Disabled                   *bool
-}
-
 // SetOperator changes an operator. A new password, role or disabling ends their sessions.
-func (d *DB) SetOperator(ctx context.Context, id string, c OperatorChange) (switchboard.Operator, error) {
+func (d *DB) SetOperator(ctx context.Context, id string, c switchboard.OperatorChange) (switchboard.Operator, error) {
 	err := d.tx(ctx, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `update operators set name = coalesce($2, name), avatar = coalesce($3, avatar), password_hash = coalesce($4, password_hash),
 			role = coalesce($5, role), skills = coalesce($6, skills), capacity = coalesce($7, capacity), disabled = coalesce($8, disabled) where id = $1`,
@@ -229,18 +220,9 @@ func (d *DB) LoginSucceeded(ctx context.Context, keys []string) error {
 	return nil
 }
 
-// APIKey is a script's key; the key itself is kept as a hash only.
-type APIKey struct {
-	ID        string     `json:"id"`
-	Name      string     `json:"name"`
-	CreatedAt time.Time  `json:"created_at"`
-	UsedAt    *time.Time `json:"used_at"`
-	RevokedAt *time.Time `json:"revoked_at"`
-}
-
 // AddAPIKey stores a key by its hash.
-func (d *DB) AddAPIKey(ctx context.Context, name string, hash []byte) (APIKey, error) {
-	k := APIKey{ID: NewID(), Name: name}
+func (d *DB) AddAPIKey(ctx context.Context, name string, hash []byte) (switchboard.APIKey, error) {
+	k := switchboard.APIKey{ID: NewID(), Name: name}
 	if err := d.pool.QueryRow(ctx, `insert into api_keys (id, name, key_hash) values ($1, $2, $3) returning created_at`, k.ID, name, hash).Scan(&k.CreatedAt); err != nil {
 		return k, fmt.Errorf("storing API key: %w", err)
 	}
@@ -249,12 +231,12 @@ func (d *DB) AddAPIKey(ctx context.Context, name string, hash []byte) (APIKey, e
 }
 
 // APIKeys returns all keys, the revoked ones too.
-func (d *DB) APIKeys(ctx context.Context) ([]APIKey, error) {
+func (d *DB) APIKeys(ctx context.Context) ([]switchboard.APIKey, error) {
 	rows, err := d.pool.Query(ctx, `select id, name, created_at, used_at, revoked_at from api_keys order by created_at`)
 	if err != nil {
 		return nil, fmt.Errorf("reading API keys: %w", err)
 	}
-	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[APIKey])
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[switchboard.APIKey])
 	if err != nil {
 		return nil, fmt.Errorf("reading API keys: %w", err)
 	}

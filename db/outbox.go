@@ -646,3 +646,63 @@ func failureText(f *message.Failure) string {
 	}
 	return f.Code + ": " + f.Detail
 }
+
+// ChatFor returns the chat of a recipient at an account, making it (closed, out
+// of the operators' queue) when the address is new. The error is ErrNotFound
+// when a chat, customer or phone number is not known.
+func (d *DB) ChatFor(ctx context.Context, accountID string, to switchboard.Recipient) (string, error) {
+	var id string
+	var err error
+	switch {
+	case to.ChatID != "":
+		err = d.pool.QueryRow(ctx, `select id from chats where id = $1 and account_id = $2`, to.ChatID, accountID).Scan(&id)
+	case to.CustomerID != "":
+		err = d.pool.QueryRow(ctx, `select id from chats where customer_id = $1 and account_id = $2 order by created_at limit 1`, to.CustomerID, accountID).Scan(&id)
+	case to.Phone != "":
+		err = d.pool.QueryRow(ctx, `select c.id from phone_book p join chats c on c.customer_id = p.customer_id
+			where p.phone = $1 and p.account_id = $2 order by p.updated_at desc limit 1`, to.Phone, accountID).Scan(&id)
+	default:
+		return d.chatByAddress(ctx, accountID, keyText(to.ExternalID))
+	}
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "", fmt.Errorf("recipient: %w", switchboard.ErrNotFound)
+	}
+	if err != nil {
+		return "", fmt.Errorf("finding the recipient's chat: %w", err)
+	}
+	return id, nil
+}
+
+func (d *DB) chatByAddress(ctx context.Context, accountID, external string) (id string, err error) {
+	err = d.tx(ctx, func(tx pgx.Tx) error {
+		batch := &pgx.Batch{}
+		batch.Queue(`insert into customers (id, account_id, external_id) values ($1, $2, $3) on conflict do nothing`, NewID(), accountID, external)
+		batch.Queue(`insert into chats (id, account_id, platform, customer_id, external_id, state)
+			select $1, a.id, a.platform, cu.id, $3, 'closed' from accounts a join customers cu on cu.account_id = a.id and cu.external_id = $3 where a.id = $2
+			on conflict do nothing`, NewID(), accountID, external)
+		batch.Queue(`select id from chats where account_id = $1 and external_id = $2`, accountID, external).QueryRow(func(row pgx.Row) error { return row.Scan(&id) })
+		return tx.SendBatch(ctx, batch).Close()
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "", fmt.Errorf("account %s: %w", accountID, switchboard.ErrNotFound)
+	}
+	if err != nil {
+		return "", fmt.Errorf("opening the recipient's chat: %w", err)
+	}
+	return id, nil
+}
+
+// ClaimIdempotencyKey notes that a script used a key with a request. It returns
+// ErrConflict when the key was used with another request before.
+func (d *DB) ClaimIdempotencyKey(ctx context.Context, scope, key string, request []byte) error {
+	var first []byte
+	err := d.pool.QueryRow(ctx, `with i as (insert into idempotency_keys (scope, key, request, status, response) values ($1, $2, $3, 0, '') on conflict do nothing)
+		select coalesce((select request from idempotency_keys where scope = $1 and key = $2), $3)`, scope, key, request).Scan(&first)
+	if err != nil {
+		return fmt.Errorf("noting idempotency key: %w", err)
+	}
+	if string(first) != string(request) {
+		return fmt.Errorf("the Idempotency-Key was used with another request: %w", switchboard.ErrConflict)
+	}
+	return nil
+}

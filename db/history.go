@@ -1,0 +1,182 @@
+package db
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"switchboard"
+	"switchboard/internal/queue"
+	"switchboard/message"
+)
+
+// FindChats returns chats by the customer's last message in the period, newest
+// first. It walks the customers' messages of the period backwards and keeps
+// those that no later one of the same chat follows within it; so a page costs
+// what it shows, whatever lies before and after the period.
+func (d *DB) FindChats(ctx context.Context, q switchboard.ChatQuery) ([]switchboard.ChatHit, error) {
+	if q.From.IsZero() {
+		q.From = time.Unix(0, 0)
+	}
+	if q.To.IsZero() {
+		q.To = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
+	}
+	if q.Before.IsZero() {
+		q.Before, q.BeforeID = q.To, "00000000-0000-0000-0000-000000000000"
+	}
+	rows, err := d.pool.Query(ctx, `select `+chatColumns+`, m.created_at, m.id
+		from messages m join chats c on c.id = m.chat_id join customers cu on cu.id = c.customer_id
+		where m.direction = 'in' and m.created_at >= $1 and m.created_at < $2 and (m.created_at, m.id) < ($3, $4)
+			and ($5 = '' or c.platform = $5) and ($6 = '' or c.account_id::text = $6) and ($7 = '' or c.operator_id::text = $7) and ($8 = '' or c.state = $8)
+			and ($9 = '' or c.operator_id::text = $9 or c.state = 'new' or (c.state = 'offered' and c.operator_id is null))
+			and not coalesce((select l.created_at < $2 from messages l where l.chat_id = m.chat_id and l.seq > m.seq and l.direction = 'in' order by l.seq limit 1), false)
+		order by m.created_at desc, m.id desc limit $10`,
+		q.From, q.To, q.Before, q.BeforeID, q.Platform, q.AccountID, q.OperatorID, string(q.State), q.VisibleTo, q.Limit)
+	if err != nil {
+		return nil, fmt.Errorf("finding chats: %w", err)
+	}
+	hits, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (h switchboard.ChatHit, err error) {
+		h.Chat, err = scanChat(row, &h.At, &h.ID)
+		return h, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("finding chats: %w", err)
+	}
+	chats := make([]switchboard.Chat, len(hits))
+	for i := range hits {
+		chats[i] = hits[i].Chat
+	}
+	if err := d.addLastMessages(ctx, chats); err != nil {
+		return nil, err
+	}
+	for i := range hits {
+		hits[i].Chat = chats[i]
+	}
+	return hits, nil
+}
+
+// History returns messages of a chat with after < seq < before, oldest first:
+// the newest limit of them, or with fromStart the oldest. before 0 is no bound.
+func (d *DB) History(ctx context.Context, chatID string, after, before int64, fromStart bool, limit int) ([]message.Message, error) {
+	order := "desc"
+	if fromStart {
+		order = "asc"
+	}
+	rows, err := d.pool.Query(ctx, `select * from (select `+messageColumns+` from messages m join chats c on c.id = m.chat_id
+		where m.chat_id = $1 and m.seq > $2 and ($3 = 0 or m.seq < $3) order by m.seq `+order+` limit $4) h order by 5`, chatID, after, before, limit)
+	if err != nil {
+		return nil, fmt.Errorf("reading history: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (message.Message, error) { return scanMessage(row) })
+	if err != nil {
+		return nil, fmt.Errorf("reading history: %w", err)
+	}
+	return list, nil
+}
+
+// Timeline returns what happened to a message, oldest first.
+func (d *DB) Timeline(ctx context.Context, id string) ([]switchboard.TimelineEntry, error) {
+	rows, err := d.pool.Query(ctx, `
+		select at, what, detail from (
+			select u.received_at as at, 0 as n, 'received' as what, jsonb_build_object('update', u.lane || '-' || u.id, 'bytes', length(u.raw)) as detail
+				from messages m join updates u on u.lane = m.lane and u.id = m.update_id where m.id = $1
+			union all select created_at, 1, case when direction = 'in' then 'stored' else 'queued' end, null from messages where id = $1
+			union all select at, 2, what, detail from message_log where message_id = $1
+			union all select edited_at, 3, 'edited', null from messages where id = $1 and edited_at is not null
+			union all select deleted_at, 3, 'deleted', null from messages where id = $1 and deleted_at is not null
+			union all select status_at, 4, status, error from messages m where id = $1 and status not in ('received', 'queued')
+				and not exists (select 1 from message_log l where l.message_id = m.id and l.what = m.status)
+		) t order by at, n`, id)
+	if err != nil {
+		return nil, fmt.Errorf("reading timeline: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[switchboard.TimelineEntry])
+	if err != nil {
+		return nil, fmt.Errorf("reading timeline: %w", err)
+	}
+	for i := range list {
+		utc(&list[i].At)
+	}
+	return list, nil
+}
+
+// LogShown notes that messages were shown to an operator.
+func (d *DB) LogShown(ctx context.Context, messageIDs []string, operatorID string) error {
+	_, err := d.pool.Exec(ctx, `insert into message_log (message_id, what, detail) select id, 'shown', jsonb_build_object('operator_id', $2::text) from unnest($1::uuid[]) id`, messageIDs, operatorID)
+	if err != nil {
+		return fmt.Errorf("noting shown messages: %w", err)
+	}
+	return nil
+}
+
+// FindCustomers searches the phone book by E.164 number.
+func (d *DB) FindCustomers(ctx context.Context, phone string) ([]switchboard.PhoneEntry, error) {
+	rows, err := d.pool.Query(ctx, `select p.phone, p.platform, p.account_id, p.source, p.updated_at, cu.id, cu.external_id, cu.name, coalesce(c.id::text, '')
+		from phone_book p join customers cu on cu.id = p.customer_id left join chats c on c.customer_id = cu.id
+		where p.phone = $1 order by p.updated_at desc limit 100`, phone)
+	if err != nil {
+		return nil, fmt.Errorf("searching the phone book: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[switchboard.PhoneEntry])
+	if err != nil {
+		return nil, fmt.Errorf("searching the phone book: %w", err)
+	}
+	for i := range list {
+		utc(&list[i].UpdatedAt)
+	}
+	return list, nil
+}
+
+// Quarantine lists updates that were set aside and not resolved, newest first.
+func (d *DB) Quarantine(ctx context.Context, limit int) ([]switchboard.Quarantined, error) {
+	rows, err := d.pool.Query(ctx, `select q.id, q.account_id, q.error, u.raw, q.created_at, q.resolved_at
+		from quarantine q join updates u on u.lane = q.lane and u.id = q.update_id where q.resolved_at is null order by q.created_at desc limit $1`, limit)
+	if err != nil {
+		return nil, fmt.Errorf("reading quarantine: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (q switchboard.Quarantined, err error) {
+		var raw []byte
+		err = row.Scan(&q.ID, &q.AccountID, &q.Error, &raw, &q.CreatedAt, &q.ResolvedAt)
+		q.Raw = plainText(string(raw))
+		utc(&q.CreatedAt, q.ResolvedAt)
+		return q, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading quarantine: %w", err)
+	}
+	return list, nil
+}
+
+// Replay puts a quarantined update back at the end of its lane, to be decoded
+// again, and marks it resolved. If it fails again it comes back.
+func (d *DB) Replay(ctx context.Context, id string) error {
+	return d.tx(ctx, func(tx pgx.Tx) error {
+		var u queue.RawUpdate
+		err := tx.QueryRow(ctx, `update quarantine q set resolved_at = now() from updates u
+			where q.id = $1 and q.resolved_at is null and u.lane = q.lane and u.id = q.update_id
+			returning u.account_id, u.dedup_key || '/replay-' || q.id, u.chat_key, u.ord, u.raw`, id).Scan(&u.AccountID, &u.DedupKey, &u.ChatKey, &u.Order, &u.Raw)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return fmt.Errorf("quarantined update %s: %w", id, switchboard.ErrNotFound)
+		}
+		if err != nil {
+			return fmt.Errorf("replaying: %w", err)
+		}
+		return d.append(ctx, tx, []queue.RawUpdate{u})
+	})
+}
+
+// AuditLog returns the journal below an id, newest first; 0 starts at the end.
+func (d *DB) AuditLog(ctx context.Context, before int64, limit int) ([]switchboard.AuditEntry, error) {
+	rows, err := d.pool.Query(ctx, `select id, at, actor, action, target, detail from audit where ($1 = 0 or id < $1) order by id desc limit $2`, before, limit)
+	if err != nil {
+		return nil, fmt.Errorf("reading the audit journal: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[switchboard.AuditEntry])
+	if err != nil {
+		return nil, fmt.Errorf("reading the audit journal: %w", err)
+	}
+	return list, nil
+}

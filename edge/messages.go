@@ -1,0 +1,159 @@
+package edge
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"switchboard"
+	"switchboard/channels"
+	"switchboard/internal/problem"
+	"switchboard/internal/queue"
+	"switchboard/internal/restapi"
+	"switchboard/message"
+)
+
+// Outbox is what the send API needs of the database.
+type Outbox interface {
+	ChatFor(ctx context.Context, accountID string, to switchboard.Recipient) (string, error)
+	FilesByID(ctx context.Context, ids []string) ([]message.File, error)
+	SendMessage(ctx context.Context, s queue.Send) (m message.Message, created bool, err error)
+	ClaimIdempotencyKey(ctx context.Context, scope, key string, request []byte) error
+}
+
+// NewMessage is a script's message.
+type NewMessage struct {
+	AccountID string                `json:"account_id" format:"uuid"`
+	To        switchboard.Recipient `json:"to"`
+	Kind      message.Kind          `json:"kind,omitempty" default:"text" enum:"text,image,video,audio,voice,sticker,document,contact,location,template"`
+	Text      string                `json:"text,omitempty" maxLength:"65536"`
+	Files     []string              `json:"files,omitempty" nullable:"false" maxItems:"20" doc:"ids of uploaded files"`
+	Contact   *message.Contact      `json:"contact,omitempty"`
+	Location  *message.Location     `json:"location,omitempty"`
+	Keyboard  *message.Keyboard     `json:"keyboard,omitempty"`
+	Template  *message.Template     `json:"template,omitempty"`
+	TTL       string                `json:"ttl,omitempty" doc:"how long it may wait, like 24h" maxLength:"20"`
+	Priority  string                `json:"priority,omitempty" enum:"high,normal,low" default:"normal"`
+}
+
+// Accepted is the answer: the message is stored and will be sent or fail visibly.
+type Accepted struct {
+	ID     string         `json:"id"`
+	Status message.Status `json:"status"`
+}
+
+type sendInput struct {
+	IdempotencyKey string `header:"Idempotency-Key" maxLength:"100" doc:"the same key again answers with the first message"`
+	Body           NewMessage
+}
+
+type sendOutput struct{ Body Accepted }
+
+// Register adds POST /api/v1/messages to api.
+func (e *Edge) Register(api huma.API, outbox Outbox) {
+	restapi.Register(api, restapi.APIKey, http.MethodPost, "/api/v1/messages", "sendMessage", "Messages", "Send one message",
+		func(ctx context.Context, in *sendInput) (*sendOutput, error) { return e.send(ctx, outbox, in) },
+		func(op *huma.Operation) { op.DefaultStatus = http.StatusAccepted })
+}
+
+func unprocessable(code, format string, args ...any) error {
+	return problem.New(http.StatusUnprocessableEntity, code, fmt.Sprintf(format, args...))
+}
+
+func (e *Edge) send(ctx context.Context, outbox Outbox, in *sendInput) (*sendOutput, error) {
+	m := &in.Body
+	set := 0
+	for _, v := range []string{m.To.ChatID, m.To.CustomerID, m.To.ExternalID, m.To.Phone} {
+		if v != "" {
+			set++
+		}
+	}
+	if set != 1 {
+		return nil, unprocessable("invalid", "to needs exactly one of chat_id, customer_id, external_id, phone")
+	}
+	account, err := e.acc.Get(ctx, m.AccountID)
+	if errors.Is(err, channels.ErrNoAccount) {
+		return nil, unprocessable("invalid", "account_id %s: no such account", m.AccountID)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", switchboard.ErrUnavailable, err)
+	}
+	ttl := account.TTL
+	if m.TTL != "" {
+		if ttl, err = time.ParseDuration(m.TTL); err != nil || ttl < time.Second || ttl > 14*24*time.Hour {
+			return nil, unprocessable("invalid", "ttl %q: use a duration from 1s to 336h, like 24h", m.TTL)
+		}
+	}
+	content := message.Content{Kind: m.Kind, Text: m.Text, Contact: m.Contact, Location: m.Location, Keyboard: m.Keyboard, Template: m.Template}
+	if content.Kind == "" {
+		content.Kind = message.KindText
+	}
+	if content.Files, err = e.files(ctx, outbox, content.Kind, m.Files); err != nil {
+		return nil, err
+	}
+	if err := account.Capabilities.Check(&content, false); err != nil {
+		if refusal, ok := errors.AsType[*message.Refusal](err); ok {
+			return nil, unprocessable(string(refusal.Code), "%s", refusal.Detail)
+		}
+		return nil, err
+	}
+	chatID, err := outbox.ChatFor(ctx, m.AccountID, m.To)
+	if errors.Is(err, switchboard.ErrNotFound) {
+		return nil, unprocessable("unknown_recipient", "nobody is known by this chat_id, customer_id or phone at the account")
+	}
+	if err != nil {
+		return nil, err
+	}
+	key := restapi.Principal(ctx)
+	s := queue.Send{ChatID: chatID, Content: content, TTL: ttl, Sender: message.Sender{Kind: message.SenderAPI, ID: key.APIKeyID, Name: account.Account.Setting("sender_name", "")}, Priority: queue.PriorityAPI}
+	if m.Priority == "high" {
+		s.Priority = queue.PriorityConversation
+	}
+	if in.IdempotencyKey != "" {
+		request, err := json.Marshal(in.Body)
+		if err != nil {
+			return nil, fmt.Errorf("hashing the request: %w", err)
+		}
+		sum := sha256.Sum256(request)
+		if err := outbox.ClaimIdempotencyKey(ctx, key.APIKeyID, in.IdempotencyKey, sum[:]); err != nil {
+			return nil, err
+		}
+		s.ClientID = new("key:" + key.APIKeyID + ":" + in.IdempotencyKey)
+	}
+	sent, _, err := outbox.SendMessage(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	e.bus.Wake("events")
+	return &sendOutput{Accepted{sent.ID, sent.Status}}, nil
+}
+
+func (e *Edge) files(ctx context.Context, outbox Outbox, kind message.Kind, ids []string) ([]message.File, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	found, err := outbox.FilesByID(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	byID := make(map[string]message.File, len(found))
+	for _, f := range found {
+		byID[f.ID] = f
+	}
+	files := make([]message.File, len(ids))
+	for i, id := range ids {
+		f, ok := byID[id]
+		if !ok || f.State != message.FileReady {
+			return nil, unprocessable("invalid", "files: %s is not an uploaded file", id)
+		}
+		f.Kind = kind
+		files[i] = f
+	}
+	return files, nil
+}

@@ -1,0 +1,207 @@
+// Package restapi is the frame of the REST API: routing, who may call what,
+// errors as problem documents, and the OpenAPI document with its page. The
+// operations themselves are registered by the packages that serve them.
+package restapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humachi"
+	"github.com/go-chi/chi/v5"
+
+	"switchboard"
+	"switchboard/internal/auth"
+	"switchboard/internal/problem"
+)
+
+// Access is who may call an operation.
+type Access string
+
+// The levels of access. A role includes the ones below it.
+const (
+	Public     Access = "public"     // anybody
+	Operator   Access = "operator"   // a session
+	Any        Access = "any"        // a session or an API key
+	APIKey     Access = "apikey"     // an API key
+	Supervisor Access = "supervisor" // a supervisor's session or an API key
+	Admin      Access = "admin"      // an admin's session
+)
+
+const accessKey = "access"
+
+// Tokens checks bearer tokens; *auth.Authenticator is one.
+type Tokens interface {
+	Token(ctx context.Context, token string) (auth.Principal, error)
+}
+
+// New makes an API on router. tokens may be nil when only the document is wanted.
+func New(router chi.Router, version string, tokens Tokens, log *slog.Logger) huma.API {
+	huma.NewError = func(status int, msg string, errs ...error) huma.StatusError {
+		return newProblem(status, msg, errs)
+	}
+	cfg := huma.DefaultConfig("Switchboard", version)
+	cfg.Info.Description = "Messengers on one side, a contact centre on the other. Times are RFC 3339 in UTC, ids are UUIDs, " +
+		"errors are RFC 9457 problem documents with a stable `code`. Operators' live traffic goes over the WebSocket at /ws/v1 (see the AsyncAPI document)."
+	cfg.OpenAPIPath, cfg.DocsPath, cfg.SchemasPath = "", "", ""
+	cfg.CreateHooks = nil // no $schema links in answers
+	cfg.RejectUnknownQueryParameters = true
+	cfg.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
+		"session": {Type: "http", Scheme: "bearer", Description: "The token of POST /api/v1/sessions."},
+		"apikey":  {Type: "http", Scheme: "bearer", Description: "A key of `switchboard apikey add`, starting with swb_."},
+	}
+	api := humachi.New(router, cfg)
+	api.UseMiddleware(func(ctx huma.Context, next func(huma.Context)) {
+		p, refused := authorize(ctx, tokens, log)
+		if refused != nil {
+			if refused.Status == http.StatusUnauthorized {
+				ctx.SetHeader("WWW-Authenticate", "Bearer")
+			}
+			send(ctx, refused)
+			return
+		}
+		next(huma.WithValue(ctx, principalKey{}, p))
+	})
+	return api
+}
+
+func send(ctx huma.Context, p *problem.Error) {
+	ctx.SetHeader("Content-Type", "application/problem+json")
+	ctx.SetStatus(p.Status)
+	_ = json.NewEncoder(ctx.BodyWriter()).Encode(p)
+}
+
+type principalKey struct{}
+
+// Principal is who calls; the zero value on public operations.
+func Principal(ctx context.Context) auth.Principal {
+	p, _ := ctx.Value(principalKey{}).(auth.Principal)
+	return p
+}
+
+func authorize(ctx huma.Context, tokens Tokens, log *slog.Logger) (auth.Principal, *problem.Error) {
+	access, _ := ctx.Operation().Metadata[accessKey].(Access)
+	if access == Public {
+		return auth.Principal{}, nil
+	}
+	scheme, token, _ := strings.Cut(ctx.Header("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		token = ""
+	}
+	p, err := tokens.Token(ctx.Context(), strings.TrimSpace(token))
+	switch {
+	case errors.Is(err, auth.ErrNoToken), errors.Is(err, auth.ErrBadToken):
+		return p, problem.New(http.StatusUnauthorized, "unauthorized", err.Error())
+	case err != nil:
+		log.ErrorContext(ctx.Context(), "token could not be checked", "error", err)
+		return p, problem.From(err)
+	}
+	if !Allowed(access, p) {
+		return p, problem.New(http.StatusForbidden, "forbidden", "this needs "+needs[access])
+	}
+	return p, nil
+}
+
+var needs = map[Access]string{
+	Operator: "an operator's session", APIKey: "an API key", Supervisor: "a supervisor's session or an API key", Admin: "an admin's session",
+}
+
+// Allowed is the table of who may what.
+func Allowed(access Access, p auth.Principal) bool {
+	key := p.APIKeyID != ""
+	role := switchboard.Role("")
+	if p.Operator != nil {
+		role = p.Operator.Role
+	}
+	switch access {
+	case Public:
+		return true
+	case Any:
+		return key || role.AtLeast(switchboard.RoleOperator)
+	case Operator:
+		return role.AtLeast(switchboard.RoleOperator)
+	case APIKey:
+		return key
+	case Supervisor:
+		return key || role.AtLeast(switchboard.RoleSupervisor)
+	case Admin:
+		return role.AtLeast(switchboard.RoleAdmin)
+	default:
+		return false // an operation without a level is nobody's
+	}
+}
+
+// Register adds an operation. id is its name in generated clients.
+func Register[I, O any](api huma.API, access Access, method, path, id, tag, summary string, handler func(context.Context, *I) (*O, error), change ...func(*huma.Operation)) {
+	op := huma.Operation{
+		OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{tag},
+		Metadata: map[string]any{accessKey: access}, MaxBodyBytes: 1 << 20,
+		Errors: []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
+	}
+	switch access {
+	case Any, Supervisor:
+		op.Security = []map[string][]string{{"session": {}}, {"apikey": {}}}
+	case APIKey:
+		op.Security = []map[string][]string{{"apikey": {}}}
+	case Operator, Admin:
+		op.Security = []map[string][]string{{"session": {}}}
+	}
+	for _, c := range change {
+		c(&op)
+	}
+	huma.Register(api, op, func(ctx context.Context, in *I) (*O, error) {
+		out, err := handler(ctx, in)
+		if err != nil {
+			return nil, Fail(ctx, err)
+		}
+		return out, nil
+	})
+}
+
+// Fail turns a handler's error into its problem document. What is our fault is
+// logged here, once.
+func Fail(ctx context.Context, err error) error {
+	p := problem.From(err)
+	if p.Status >= 500 && ctx.Err() == nil {
+		slog.Default().ErrorContext(ctx, "request failed", "error", err)
+	}
+	return p
+}
+
+func newProblem(status int, msg string, errs []error) *problem.Error {
+	code := map[int]string{400: "bad_request", 401: "unauthorized", 403: "forbidden", 404: "not_found", 405: "method_not_allowed", 406: "not_acceptable",
+		409: "conflict", 413: "too_large", 415: "unsupported_media_type", 422: "invalid", 503: "unavailable"}[status]
+	if code == "" {
+		code = "internal"
+	}
+	details := []string{}
+	for _, e := range errs {
+		var d huma.ErrorDetailer
+		if errors.As(e, &d) {
+			detail := d.ErrorDetail()
+			details = append(details, fmt.Sprintf("%s: %s", detail.Location, detail.Message))
+		} else if e != nil && status < 500 {
+			details = append(details, e.Error())
+		}
+	}
+	if len(details) > 0 {
+		msg += ": " + strings.Join(details, "; ")
+	}
+	return problem.New(status, code, msg)
+}
+
+// Document is the OpenAPI 3.1 document of an API.
+func Document(api huma.API) ([]byte, error) {
+	doc := api.OpenAPI()
+	text, err := json.MarshalIndent(doc, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("writing the OpenAPI document: %w", err)
+	}
+	return append(text, '\n'), nil
+}

@@ -1,0 +1,453 @@
+package loader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"switchboard"
+	"switchboard/channels"
+	"switchboard/internal/auth"
+	"switchboard/internal/problem"
+	"switchboard/internal/restapi"
+	"switchboard/internal/secret"
+)
+
+// Administration is what administration needs of the database.
+type Administration interface {
+	Accounts(ctx context.Context) ([]switchboard.Account, error)
+	Account(ctx context.Context, id string) (switchboard.Account, error)
+	StoredAccounts(ctx context.Context) ([]channels.Stored, error)
+	AddAccount(ctx context.Context, a switchboard.Account, secrets map[string]string) (switchboard.Account, error)
+	SetAccount(ctx context.Context, id, name string, settings, secrets map[string]string) (switchboard.Account, error)
+	SetAccountState(ctx context.Context, id string, state switchboard.AccountState, reason string) error
+	Operators(ctx context.Context) ([]switchboard.Operator, error)
+	AddOperator(ctx context.Context, o switchboard.Operator, passwordHash string) (switchboard.Operator, error)
+	SetOperator(ctx context.Context, id string, c switchboard.OperatorChange) (switchboard.Operator, error)
+	RemoveOperator(ctx context.Context, id string) error
+	APIKeys(ctx context.Context) ([]switchboard.APIKey, error)
+	AddAPIKey(ctx context.Context, name string, hash []byte) (switchboard.APIKey, error)
+	RevokeAPIKey(ctx context.Context, id string) error
+	Quarantine(ctx context.Context, limit int) ([]switchboard.Quarantined, error)
+	Replay(ctx context.Context, id string) error
+	AuditLog(ctx context.Context, before int64, limit int) ([]switchboard.AuditEntry, error)
+	Audit(ctx context.Context, actor, action, target string, detail any) error
+}
+
+// Admin is the rules of administration, for REST and the command line alike:
+// settings are checked against the platform before they are stored, secrets are
+// kept apart, and everything is written into the audit journal.
+type Admin struct {
+	store     Administration
+	accounts  Accounts
+	wake      func(topic string)
+	publicURL string
+}
+
+// NewAdmin returns the rules over store. wake rings the bus.
+func NewAdmin(store Administration, accounts Accounts, publicURL string, wake func(topic string)) *Admin {
+	return &Admin{store: store, accounts: accounts, wake: wake, publicURL: publicURL}
+}
+
+func invalid(format string, args ...any) error {
+	return fmt.Errorf(format+": %w", append(args, switchboard.ErrInvalid)...)
+}
+
+// ListAccounts returns the accounts with their webhook addresses.
+func (a *Admin) ListAccounts(ctx context.Context) ([]switchboard.Account, error) {
+	list, err := a.store.Accounts(ctx)
+	for i := range list {
+		a.address(&list[i])
+	}
+	return list, err
+}
+
+// ShowAccount returns one account with its webhook address.
+func (a *Admin) ShowAccount(ctx context.Context, id string) (switchboard.Account, error) {
+	account, err := a.store.Account(ctx, id)
+	a.address(&account)
+	return account, err
+}
+
+func (a *Admin) address(account *switchboard.Account) {
+	account.Webhook = a.publicURL + "/webhooks/" + account.Platform + "/" + account.ID
+}
+
+// AddAccount checks settings and stores a new account.
+func (a *Admin) AddAccount(ctx context.Context, actor, platform, name string, settings map[string]string) (switchboard.Account, error) {
+	if strings.TrimSpace(name) == "" || len(name) > 200 {
+		return switchboard.Account{}, invalid("name %q: use 1 to 200 characters", name)
+	}
+	p, ok := a.accounts.Platform(platform)
+	if !ok {
+		return switchboard.Account{}, invalid("unknown platform %q", platform)
+	}
+	if _, err := a.accounts.Open(channels.Account{ID: "00000000-0000-0000-0000-000000000000", Platform: platform, Name: name, Settings: settings}); err != nil {
+		return switchboard.Account{}, invalid("%w", err)
+	}
+	plain, secrets := apart(p, settings)
+	account, err := a.store.AddAccount(ctx, switchboard.Account{Platform: platform, Name: name, Settings: plain}, secrets)
+	if err != nil {
+		return account, err
+	}
+	a.address(&account)
+	a.wake("accounts")
+	return account, a.store.Audit(ctx, actor, "account.add", account.ID, map[string]any{"platform": platform, "name": name})
+}
+
+// SetAccount changes settings; an empty value takes one away.
+func (a *Admin) SetAccount(ctx context.Context, actor, id, name string, settings map[string]string) (switchboard.Account, error) {
+	stored, err := a.stored(ctx, id)
+	if err != nil {
+		return switchboard.Account{}, err
+	}
+	p, _ := a.accounts.Platform(stored.Platform)
+	merged := maps.Clone(stored.Settings)
+	for k, v := range settings {
+		if v == "" {
+			delete(merged, k)
+		} else {
+			merged[k] = v
+		}
+	}
+	stored.Settings = merged
+	if _, err := a.accounts.Open(stored.Account); err != nil {
+		return switchboard.Account{}, invalid("%w", err)
+	}
+	plain, secrets := apart(p, settings)
+	account, err := a.store.SetAccount(ctx, id, name, plain, secrets)
+	if err != nil {
+		return account, err
+	}
+	a.address(&account)
+	a.wake("accounts")
+	keys := make([]string, 0, len(settings))
+	for k := range settings {
+		keys = append(keys, k)
+	}
+	return account, a.store.Audit(ctx, actor, "account.set", id, map[string]any{"keys": keys})
+}
+
+func (a *Admin) stored(ctx context.Context, id string) (channels.Stored, error) {
+	list, err := a.store.StoredAccounts(ctx)
+	if err != nil {
+		return channels.Stored{}, err
+	}
+	for _, s := range list {
+		if s.ID == id {
+			return s, nil
+		}
+	}
+	return channels.Stored{}, fmt.Errorf("account %s: %w", id, switchboard.ErrNotFound)
+}
+
+// apart separates secret settings from the others.
+func apart(p channels.Platform, settings map[string]string) (plain, secrets map[string]string) {
+	plain, secrets = map[string]string{}, map[string]string{}
+	secret := map[string]bool{}
+	for _, s := range p.Settings {
+		secret[s.Key] = s.Secret
+	}
+	for k, v := range settings {
+		if secret[k] {
+			secrets[k] = v
+		} else {
+			plain[k] = v
+		}
+	}
+	return plain, secrets
+}
+
+// PauseAccount stops sending; customers' messages still come in.
+func (a *Admin) PauseAccount(ctx context.Context, actor, id, reason string) error {
+	return a.state(ctx, actor, id, switchboard.AccountPaused, reason, "account.pause")
+}
+
+// ResumeAccount lets a paused account send (and poll) again.
+func (a *Admin) ResumeAccount(ctx context.Context, actor, id string) error {
+	return a.state(ctx, actor, id, switchboard.AccountActive, "", "account.resume")
+}
+
+// RemoveAccount ends an account; its history stays.
+func (a *Admin) RemoveAccount(ctx context.Context, actor, id string) error {
+	return a.state(ctx, actor, id, switchboard.AccountRemoved, "", "account.remove")
+}
+
+func (a *Admin) state(ctx context.Context, actor, id string, state switchboard.AccountState, reason, action string) error {
+	if err := a.store.SetAccountState(ctx, id, state, reason); err != nil {
+		return err
+	}
+	a.wake("accounts")
+	return a.store.Audit(ctx, actor, action, id, map[string]any{"reason": reason})
+}
+
+// CheckAccount asks the platform whether the account works, and sets up what it
+// needs (the webhook).
+func (a *Admin) CheckAccount(ctx context.Context, id string) (channels.Health, error) {
+	stored, err := a.stored(ctx, id)
+	if err != nil {
+		return channels.Health{}, err
+	}
+	opened, err := a.accounts.Open(stored.Account)
+	if err != nil {
+		return channels.Health{}, invalid("%w", err)
+	}
+	return opened.Channel.Check(ctx)
+}
+
+// AddOperator stores a new operator with a password of at least 8 characters.
+func (a *Admin) AddOperator(ctx context.Context, actor string, o switchboard.Operator, password string) (switchboard.Operator, error) {
+	if o.Login = strings.TrimSpace(o.Login); o.Login == "" || len(o.Login) > 100 {
+		return o, invalid("login %q: use 1 to 100 characters", o.Login)
+	}
+	if o.Name == "" {
+		o.Name = o.Login
+	}
+	if !o.Role.AtLeast(switchboard.RoleOperator) {
+		return o, invalid("role %q: use operator, supervisor or admin", o.Role)
+	}
+	hash, err := hashPassword(password)
+	if err != nil {
+		return o, err
+	}
+	o, err = a.store.AddOperator(ctx, o, hash)
+	if err != nil {
+		return o, err
+	}
+	return o, a.store.Audit(ctx, actor, "operator.add", o.ID, map[string]any{"login": o.Login, "role": o.Role})
+}
+
+func hashPassword(password string) (string, error) {
+	if len(password) < 8 || len(password) > 200 {
+		return "", invalid("password: use 8 to 200 characters")
+	}
+	return secret.HashPassword(password)
+}
+
+// SetOperator changes an operator; password "" keeps it.
+func (a *Admin) SetOperator(ctx context.Context, actor, id string, c switchboard.OperatorChange, password string) (switchboard.Operator, error) {
+	if c.Role != nil && !c.Role.AtLeast(switchboard.RoleOperator) {
+		return switchboard.Operator{}, invalid("role %q: use operator, supervisor or admin", *c.Role)
+	}
+	if password != "" {
+		hash, err := hashPassword(password)
+		if err != nil {
+			return switchboard.Operator{}, err
+		}
+		c.PasswordHash = &hash
+	}
+	o, err := a.store.SetOperator(ctx, id, c)
+	if err != nil {
+		return o, err
+	}
+	return o, a.store.Audit(ctx, actor, "operator.set", id, map[string]any{"password": password != "", "role": c.Role, "disabled": c.Disabled})
+}
+
+// RemoveOperator deletes an operator; their chats go back to the queue.
+func (a *Admin) RemoveOperator(ctx context.Context, actor, id string) error {
+	if err := a.store.RemoveOperator(ctx, id); err != nil {
+		return err
+	}
+	a.wake("events")
+	return a.store.Audit(ctx, actor, "operator.remove", id, nil)
+}
+
+// AddAPIKey makes a key; it is shown this once.
+func (a *Admin) AddAPIKey(ctx context.Context, actor, name string) (switchboard.APIKey, string, error) {
+	if strings.TrimSpace(name) == "" || len(name) > 100 {
+		return switchboard.APIKey{}, "", invalid("name %q: use 1 to 100 characters", name)
+	}
+	random, _ := secret.NewToken()
+	key := auth.KeyPrefix + random
+	k, err := a.store.AddAPIKey(ctx, name, secret.HashToken(key))
+	if err != nil {
+		return k, "", err
+	}
+	return k, key, a.store.Audit(ctx, actor, "apikey.add", k.ID, map[string]any{"name": name})
+}
+
+// RevokeAPIKey ends a key.
+func (a *Admin) RevokeAPIKey(ctx context.Context, actor, id string) error {
+	if err := a.store.RevokeAPIKey(ctx, id); err != nil {
+		return err
+	}
+	return a.store.Audit(ctx, actor, "apikey.revoke", id, nil)
+}
+
+type list[T any] struct {
+	Items []T `json:"items"`
+}
+
+func listOf[T any](items []T, err error) (*body[list[T]], error) {
+	if items == nil {
+		items = []T{}
+	}
+	return &body[list[T]]{list[T]{items}}, err
+}
+
+// AccountList, OperatorList, KeyList, QuarantineList and AuditPage are answers.
+type (
+	nothing struct{}
+	idInput struct {
+		ID string `path:"id" format:"uuid"`
+	}
+	AccountFields struct {
+		Platform string            `json:"platform" maxLength:"32"`
+		Name     string            `json:"name" maxLength:"200"`
+		Settings map[string]string `json:"settings" doc:"as of --set on the command line"`
+	}
+	AccountPatch struct {
+		Name     string            `json:"name,omitempty" maxLength:"200"`
+		Settings map[string]string `json:"settings,omitempty" doc:"merged; an empty value takes a setting away"`
+	}
+	OperatorFields struct {
+		Login    string           `json:"login" maxLength:"100"`
+		Name     string           `json:"name,omitempty" maxLength:"200"`
+		Role     switchboard.Role `json:"role" enum:"operator,supervisor,admin"`
+		Password string           `json:"password" minLength:"8" maxLength:"200"`
+		Avatar   string           `json:"avatar,omitempty" doc:"public address of a picture, for channels that show it" maxLength:"500"`
+		Skills   []string         `json:"skills,omitempty" nullable:"false"`
+		Capacity int              `json:"capacity,omitempty" minimum:"0"`
+	}
+	OperatorPatch struct {
+		Name     *string           `json:"name,omitempty" maxLength:"200"`
+		Role     *switchboard.Role `json:"role,omitempty" enum:"operator,supervisor,admin"`
+		Password string            `json:"password,omitempty" minLength:"8" maxLength:"200"`
+		Avatar   *string           `json:"avatar,omitempty" maxLength:"500"`
+		Skills   *[]string         `json:"skills,omitempty"`
+		Capacity *int              `json:"capacity,omitempty" minimum:"0"`
+		Disabled *bool             `json:"disabled,omitempty"`
+	}
+	NewKey struct {
+		switchboard.APIKey
+		Key string `json:"key" doc:"shown this once"`
+	}
+)
+
+func created(op *huma.Operation) { op.DefaultStatus = http.StatusCreated }
+
+func (a *Admin) register(api huma.API, l *Loader) {
+	actor := func(ctx context.Context) string { return restapi.Principal(ctx).Name() }
+
+	restapi.Register(api, restapi.Any, "GET", "/api/v1/accounts", "listAccounts", "Accounts", "All accounts; settings are shown to admins",
+		func(ctx context.Context, _ *nothing) (*body[list[switchboard.Account]], error) {
+			accounts, err := a.ListAccounts(ctx)
+			if o := restapi.Principal(ctx).Operator; o == nil || !o.Role.AtLeast(switchboard.RoleAdmin) {
+				for i := range accounts {
+					accounts[i].Settings, accounts[i].Webhook = map[string]string{}, ""
+				}
+			}
+			return listOf(accounts, err)
+		})
+	restapi.Register(api, restapi.Admin, "POST", "/api/v1/accounts", "addAccount", "Accounts", "Add an account",
+		func(ctx context.Context, in *body[AccountFields]) (*body[switchboard.Account], error) {
+			account, err := a.AddAccount(ctx, actor(ctx), in.Body.Platform, in.Body.Name, in.Body.Settings)
+			return &body[switchboard.Account]{account}, err
+		}, created)
+	restapi.Register(api, restapi.Admin, "GET", "/api/v1/accounts/{id}", "getAccount", "Accounts", "One account",
+		func(ctx context.Context, in *idInput) (*body[switchboard.Account], error) {
+			account, err := a.ShowAccount(ctx, in.ID)
+			return &body[switchboard.Account]{account}, err
+		})
+	restapi.Register(api, restapi.Admin, "PATCH", "/api/v1/accounts/{id}", "setAccount", "Accounts", "Change an account's name or settings",
+		func(ctx context.Context, in *struct {
+			idInput
+			Body AccountPatch
+		}) (*body[switchboard.Account], error) {
+			account, err := a.SetAccount(ctx, actor(ctx), in.ID, in.Body.Name, in.Body.Settings)
+			return &body[switchboard.Account]{account}, err
+		})
+	restapi.Register(api, restapi.Admin, "DELETE", "/api/v1/accounts/{id}", "removeAccount", "Accounts", "End an account; its history stays",
+		func(ctx context.Context, in *idInput) (*nothing, error) {
+			return nil, a.RemoveAccount(ctx, actor(ctx), in.ID)
+		})
+	restapi.Register(api, restapi.Admin, "POST", "/api/v1/accounts/{id}/pause", "pauseAccount", "Accounts", "Stop sending",
+		func(ctx context.Context, in *idInput) (*nothing, error) {
+			return nil, a.PauseAccount(ctx, actor(ctx), in.ID, "paused by "+actor(ctx))
+		})
+	restapi.Register(api, restapi.Admin, "POST", "/api/v1/accounts/{id}/resume", "resumeAccount", "Accounts", "Send again",
+		func(ctx context.Context, in *idInput) (*nothing, error) {
+			return nil, a.ResumeAccount(ctx, actor(ctx), in.ID)
+		})
+	restapi.Register(api, restapi.Admin, "POST", "/api/v1/accounts/{id}/check", "checkAccount", "Accounts", "Ask the platform whether the account works, and set up its webhook",
+		func(ctx context.Context, in *idInput) (*body[channels.Health], error) {
+			health, err := a.CheckAccount(ctx, in.ID)
+			if err != nil && !errors.Is(err, switchboard.ErrNotFound) && !errors.Is(err, switchboard.ErrInvalid) {
+				err = problem.New(http.StatusBadGateway, "platform_refused", err.Error())
+			}
+			return &body[channels.Health]{health}, err
+		})
+
+	restapi.Register(api, restapi.Operator, "GET", "/api/v1/operators", "listOperators", "Operators", "All operators; logins and skills are shown to supervisors",
+		func(ctx context.Context, _ *nothing) (*body[list[switchboard.Operator]], error) {
+			operators, err := a.store.Operators(ctx)
+			if !restapi.Principal(ctx).Operator.Role.AtLeast(switchboard.RoleSupervisor) {
+				for i, o := range operators {
+					operators[i] = switchboard.Operator{ID: o.ID, Name: o.Name, Role: o.Role, Presence: o.Presence, Disabled: o.Disabled, Skills: []string{}, CreatedAt: o.CreatedAt}
+				}
+			}
+			return listOf(operators, err)
+		})
+	restapi.Register(api, restapi.Admin, "POST", "/api/v1/operators", "addOperator", "Operators", "Add an operator",
+		func(ctx context.Context, in *body[OperatorFields]) (*body[switchboard.Operator], error) {
+			f := in.Body
+			o, err := a.AddOperator(ctx, actor(ctx), switchboard.Operator{Login: f.Login, Name: f.Name, Role: f.Role, Avatar: f.Avatar, Skills: f.Skills, Capacity: f.Capacity}, f.Password)
+			return &body[switchboard.Operator]{o}, err
+		}, created)
+	restapi.Register(api, restapi.Admin, "PATCH", "/api/v1/operators/{id}", "setOperator", "Operators", "Change an operator; a new password, role or disabling ends their sessions",
+		func(ctx context.Context, in *struct {
+			idInput
+			Body OperatorPatch
+		}) (*body[switchboard.Operator], error) {
+			f := in.Body
+			o, err := a.SetOperator(ctx, actor(ctx), in.ID, switchboard.OperatorChange{Name: f.Name, Avatar: f.Avatar, Role: f.Role, Skills: f.Skills, Capacity: f.Capacity, Disabled: f.Disabled}, f.Password)
+			return &body[switchboard.Operator]{o}, err
+		})
+	restapi.Register(api, restapi.Admin, "DELETE", "/api/v1/operators/{id}", "removeOperator", "Operators", "Remove an operator; their chats go back to the queue",
+		func(ctx context.Context, in *idInput) (*nothing, error) {
+			return nil, a.RemoveOperator(ctx, actor(ctx), in.ID)
+		})
+
+	restapi.Register(api, restapi.Admin, "GET", "/api/v1/api-keys", "listAPIKeys", "API keys", "All keys, the revoked ones too",
+		func(ctx context.Context, _ *nothing) (*body[list[switchboard.APIKey]], error) {
+			return listOf(a.store.APIKeys(ctx))
+		})
+	restapi.Register(api, restapi.Admin, "POST", "/api/v1/api-keys", "addAPIKey", "API keys", "Make a key",
+		func(ctx context.Context, in *body[struct {
+			Name string `json:"name" maxLength:"100"`
+		}]) (*body[NewKey], error) {
+			k, key, err := a.AddAPIKey(ctx, actor(ctx), in.Body.Name)
+			return &body[NewKey]{NewKey{k, key}}, err
+		}, created)
+	restapi.Register(api, restapi.Admin, "DELETE", "/api/v1/api-keys/{id}", "revokeAPIKey", "API keys", "End a key",
+		func(ctx context.Context, in *idInput) (*nothing, error) {
+			return nil, a.RevokeAPIKey(ctx, actor(ctx), in.ID)
+		})
+
+	restapi.Register(api, restapi.Admin, "GET", "/api/v1/quarantine", "listQuarantine", "Repair", "Updates that could not be decoded or stored, newest first",
+		func(ctx context.Context, in *struct {
+			Limit int `query:"limit" default:"100" minimum:"1" maximum:"1000"`
+		}) (*body[list[switchboard.Quarantined]], error) {
+			return listOf(a.store.Quarantine(ctx, in.Limit))
+		})
+	restapi.Register(api, restapi.Admin, "POST", "/api/v1/quarantine/{id}/replay", "replayUpdate", "Repair", "Decode an update again, after a fix",
+		func(ctx context.Context, in *idInput) (*nothing, error) {
+			if err := a.store.Replay(ctx, in.ID); err != nil {
+				return nil, err
+			}
+			a.wake("lanes")
+			return nil, a.store.Audit(ctx, actor(ctx), "quarantine.replay", in.ID, nil)
+		})
+	restapi.Register(api, restapi.Admin, "GET", "/api/v1/audit", "listAudit", "Repair", "Who did what, newest first",
+		func(ctx context.Context, in *struct {
+			Before int64 `query:"before" minimum:"0" doc:"id of the last entry of the former page"`
+			Limit  int   `query:"limit" default:"100" minimum:"1" maximum:"1000"`
+		}) (*body[list[switchboard.AuditEntry]], error) {
+			return listOf(a.store.AuditLog(ctx, in.Before, in.Limit))
+		})
+}
