@@ -106,6 +106,9 @@ type querier interface {
 }
 
 func (d *DB) account(ctx context.Context, q querier, id, lock string) (accountRow, error) {
+	if len(wellFormed([]string{id})) == 0 {
+		return accountRow{}, fmt.Errorf("account %s: %w", id, switchboard.ErrNotFound)
+	}
 	rows, err := q.Query(ctx, `select `+accountColumns+` from accounts where id = $1 and state <> 'removed' `+lock, id)
 	if err != nil {
 		return accountRow{}, fmt.Errorf("reading account: %w", err)

@@ -148,17 +148,17 @@ func (d *DB) OperatorChats(ctx context.Context, operatorID string, queue int) ([
 	return chats, d.addLastMessages(ctx, chats)
 }
 
-// ChatHolders returns the chats with the given ids with nothing but id, state
-// and operator: what switchboard.Operator.MaySee looks at. Unknown ids are left
-// out.
+// ChatHolders returns the chats with the given ids with id, account, platform,
+// state and operator only: enough for switchboard.Operator.MaySee. Unknown ids
+// are left out.
 func (d *DB) ChatHolders(ctx context.Context, ids []string) (map[string]switchboard.Chat, error) {
-	rows, err := d.pool.Query(ctx, `select id, state, operator_id from chats where id = any($1)`, ids)
+	rows, err := d.pool.Query(ctx, `select id, account_id, platform, state, operator_id from chats where id = any($1)`, ids)
 	if err != nil {
 		return nil, fmt.Errorf("reading who holds chats: %w", err)
 	}
 	found := make(map[string]switchboard.Chat, len(ids))
 	var c switchboard.Chat
-	_, err = pgx.ForEachRow(rows, []any{&c.ID, &c.State, &c.OperatorID}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&c.ID, &c.AccountID, &c.Platform, &c.State, &c.OperatorID}, func() error {
 		found[c.ID] = c
 		c.OperatorID = nil
 		return nil

@@ -107,6 +107,18 @@ func (d *DB) Ping(ctx context.Context) error {
 // their right edge.
 func NewID() string { return uuid.Must(uuid.NewV7()).String() }
 
+// wellFormed drops what can't be an id, so that asking for it finds nothing
+// instead of being an error.
+func wellFormed(ids []string) []string {
+	out := make([]string, 0, len(ids))
+	for _, id := range ids {
+		if len(id) == 36 && uuid.Validate(id) == nil {
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
 var passwordInURL = regexp.MustCompile(`(://[^:/@\s]*):[^@\s]*@`)
 
 // RedactURL takes passwords of connection strings out of an error's text.

@@ -38,7 +38,7 @@ func (d *DB) File(ctx context.Context, id string) (queue.StoredFile, error) {
 
 func (d *DB) files(ctx context.Context, ids []string) ([]queue.StoredFile, error) {
 	rows, err := d.pool.Query(ctx, `select id, name, mime, sha256, owner, kind, state, size, coalesce(account_id::text, ''), coalesce(message_id::text, ''), ref, created_at
-		from files where id = any($1)`, ids)
+		from files where id = any($1)`, wellFormed(ids))
 	if err != nil {
 		return nil, fmt.Errorf("reading files: %w", err)
 	}

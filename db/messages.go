@@ -55,7 +55,7 @@ func utc(times ...*time.Time) {
 
 // Messages returns the messages with the given ids, by id; unknown ids are left out.
 func (d *DB) Messages(ctx context.Context, ids []string) (map[string]*message.Message, error) {
-	rows, err := d.pool.Query(ctx, `select `+messageColumns+` from messages m join chats c on c.id = m.chat_id where m.id = any($1)`, ids)
+	rows, err := d.pool.Query(ctx, `select `+messageColumns+` from messages m join chats c on c.id = m.chat_id where m.id = any($1)`, wellFormed(ids))
 	if err != nil {
 		return nil, fmt.Errorf("reading messages: %w", err)
 	}
@@ -104,7 +104,7 @@ func scanChat(row pgx.CollectableRow, more ...any) (switchboard.Chat, error) {
 // Chats returns the chats with the given ids with their last message, by id;
 // unknown ids are left out.
 func (d *DB) Chats(ctx context.Context, ids []string) (map[string]*switchboard.Chat, error) {
-	rows, err := d.pool.Query(ctx, `select `+chatColumns+` from chats c join customers cu on cu.id = c.customer_id where c.id = any($1)`, ids)
+	rows, err := d.pool.Query(ctx, `select `+chatColumns+` from chats c join customers cu on cu.id = c.customer_id where c.id = any($1)`, wellFormed(ids))
 	if err != nil {
 		return nil, fmt.Errorf("reading chats: %w", err)
 	}

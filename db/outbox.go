@@ -44,6 +44,9 @@ func (d *DB) SendMessage(ctx context.Context, s queue.Send) (m message.Message, 
 		}
 		if s.ReplyTo != nil {
 			var found bool
+			if len(wellFormed([]string{*s.ReplyTo})) == 0 {
+				return fmt.Errorf("reply_to %s: no such message in the chat: %w", *s.ReplyTo, switchboard.ErrNotFound)
+			}
 			if err := tx.QueryRow(ctx, `select exists (select 1 from messages where id = $1 and chat_id = $2)`, *s.ReplyTo, s.ChatID).Scan(&found); err != nil {
 				return fmt.Errorf("looking for the message replied to: %w", err)
 			}
@@ -76,6 +79,9 @@ func (d *DB) SendMessage(ctx context.Context, s queue.Send) (m message.Message, 
 
 // lockChat reads a chat and holds its row until the transaction ends.
 func (d *DB) lockChat(ctx context.Context, tx pgx.Tx, chatID string) (switchboard.Chat, error) {
+	if len(wellFormed([]string{chatID})) == 0 {
+		return switchboard.Chat{}, fmt.Errorf("chat %s: %w", chatID, switchboard.ErrNotFound)
+	}
 	rows, err := tx.Query(ctx, `select `+chatColumns+` from chats c join customers cu on cu.id = c.customer_id where c.id = $1 for update of c`, chatID)
 	if err != nil {
 		return switchboard.Chat{}, fmt.Errorf("locking chat: %w", err)

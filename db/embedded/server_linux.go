@@ -58,10 +58,9 @@ type Server struct {
 	cmd      *exec.Cmd
 	log      *logWriter
 
-	stopping atomic.Bool
-	done     chan struct{} // closed when Postgres is gone and the folder is free
-	err      error         // set before done is closed; nil after Stop
-	exited   chan error
+	done   chan struct{} // closed when Postgres is gone and the folder is free
+	err    error         // set before done is closed; nil after Stop
+	exited chan error
 }
 
 // Start runs a server on the data folder, creates what is missing, and returns
@@ -180,7 +179,7 @@ func (s *Server) own(started chan<- error) {
 	if rmErr := s.home.removeRun(); rmErr != nil {
 		s.log.log.Warn("removing the socket folder", slog.Any("error", rmErr))
 	}
-	if s.stopping.Load() {
+	if s.log.stopping.Load() {
 		return
 	}
 	if err == nil {
@@ -271,7 +270,7 @@ func (s *Server) Wait() error {
 // that either, but Stop returns an error. Stopping twice, or after an unexpected
 // exit, is fine.
 func (s *Server) Stop(ctx context.Context) error {
-	s.stopping.Store(true)
+	s.log.stopping.Store(true)
 	if s.signal(ctx, syscall.SIGINT, stopWait) {
 		return nil
 	}
@@ -283,7 +282,7 @@ func (s *Server) Stop(ctx context.Context) error {
 
 // abort ends a server that Start won't return.
 func (s *Server) abort() error {
-	s.stopping.Store(true)
+	s.log.stopping.Store(true)
 	return s.force()
 }
 
@@ -315,6 +314,8 @@ func (s *Server) signal(ctx context.Context, sig os.Signal, timeout time.Duratio
 // error of a failed start.
 type logWriter struct {
 	log *slog.Logger
+	// stopping says that we end Postgres: clients that it throws out are no news.
+	stopping atomic.Bool
 
 	mu      sync.Mutex
 	partial []byte
@@ -354,7 +355,9 @@ func (w *logWriter) line(line string) {
 	case "PANIC":
 		level = slog.LevelError
 	case "FATAL", "WARNING":
-		level = slog.LevelWarn
+		if !w.stopping.Load() {
+			level = slog.LevelWarn
+		}
 	}
 	// ERROR answers a statement: its sender is told, and logs it if it matters.
 	w.log.LogAttrs(context.Background(), level, "postgres", slog.String("severity", strings.ToLower(severity)), slog.String("said", text))
