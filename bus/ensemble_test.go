@@ -102,6 +102,18 @@ func (m *member) lists(t *testing.T, ids ...string) {
 	})
 }
 
+// deposed waits for the end of m's leadership and returns its cause.
+func (m *member) deposed(t *testing.T) string {
+	t.Helper()
+	select {
+	case cause := <-m.terms:
+		return cause
+	case <-time.After(20 * time.Second):
+		t.Fatalf("%s leads still", m.id)
+		return ""
+	}
+}
+
 func (m *member) notReady() error {
 	if m.Ready() == nil {
 		return errors.New("it says it is ready")
@@ -254,7 +266,7 @@ func TestEnsemble(t *testing.T) {
 		e.KillNode(0)
 		e.KillNode(1)
 		began := time.Now()
-		cause := <-map[string]*member{"a": a, "b": b}[holder].terms
+		cause := map[string]*member{"a": a, "b": b}[holder].deposed(t)
 		if took := time.Since(began); cause != bus.ErrInDoubt.Error() || took > timeout {
 			t.Errorf("leadership ended by %q after %v, want by doubt within %v", cause, took, timeout)
 		}
@@ -362,7 +374,7 @@ func TestPartition(t *testing.T) {
 				cut(p)
 			}
 			began := time.Now()
-			cause := <-a.terms
+			cause := a.deposed(t)
 			stopped := time.Now()
 			if cause != bus.ErrInDoubt.Error() || stopped.Sub(began) > timeout*2/3+300*time.Millisecond {
 				t.Errorf("a stopped by %q after %v, want by doubt within 2/3 of %v", cause, stopped.Sub(began), timeout)
@@ -561,7 +573,7 @@ func TestForeignHands(t *testing.T) {
 	remove(root + "/nodes/a")
 	bustest.Eventually(t, "the process is registered again", func() error {
 		if ok, _, err := conn.Exists(root + "/nodes/a"); err != nil || !ok {
-			return fmt.Errorf("its node is there: %v (%w)", ok, err)
+			return fmt.Errorf("its node is there: %v (%v)", ok, err)
 		}
 		return nil
 	})
@@ -572,7 +584,7 @@ func TestForeignHands(t *testing.T) {
 		t.Fatalf("candidates are %v (%v), want one", candidates, err)
 	}
 	remove(root + "/leaders/poll/" + candidates[0])
-	if cause := <-a.terms; cause != bus.ErrDeposed.Error() {
+	if cause := a.deposed(t); cause != bus.ErrDeposed.Error() {
 		t.Errorf("leadership ended by %q, want %q", cause, bus.ErrDeposed)
 	}
 	o.AwaitHolder(t, "a")
@@ -649,11 +661,126 @@ func TestCandidatesLeaveNoNodes(t *testing.T) {
 	bustest.Eventually(t, "only the leader's node is left", func() error {
 		names, _, err := conn.Children(root + "/leaders/poll")
 		if err != nil || len(names) != 1 {
-			return fmt.Errorf("there are %v (%w)", names, err)
+			return fmt.Errorf("there are %d (%v)", len(names), err)
 		}
 		return nil
 	})
 	if o.Holder() != "a" {
 		t.Error("the leader has gone")
+	}
+}
+
+// TestManyElections has one process lead many names and another take them all over, in order and then after a cut.
+func TestManyElections(t *testing.T) {
+	t.Parallel()
+	const names = 200
+	root := zktest.Root(t)
+	servers := zktest.Shared(t)
+	proxies, addrs := zktest.NewProxies(t, servers[:1])
+	const timeout = 2 * time.Second
+	a := join(t, "a", root, servers, timeout).ready(t)
+	b := join(t, "b", root, addrs, timeout).ready(t)
+	c := join(t, "c", root, servers, timeout).ready(t)
+	offices := make([]bustest.Office, names)
+	allBy := func(holder string) {
+		t.Helper()
+		for i := range offices {
+			offices[i].AwaitHolder(t, holder)
+		}
+	}
+	for i, m := range []*member{a, b, c} {
+		m.terms = make(chan string, names)
+		for i := range offices {
+			m.campaign(t, fmt.Sprint("account ", i), &offices[i])
+		}
+		// The candidates of a are the first in line, then those of b.
+		bustest.Eventually(t, "all stand in line", func() error { return inLine(servers, root, (i+1)*names) })
+	}
+	allBy("a")
+	began := time.Now()
+	a.stop()
+	allBy("b")
+	t.Logf("%d names handed over in %v", names, time.Since(began))
+	proxies[0].Freeze()
+	began = time.Now()
+	allBy("c")
+	t.Logf("%d names taken over %v after a partition", names, time.Since(began))
+	for i := range offices {
+		offices[i].Check(t)
+	}
+	proxies[0].Heal()
+	b.lists(t, "b", "c")
+}
+
+// inLine reports whether there are as many candidates below root as wanted.
+func inLine(servers []string, root string, want int) error {
+	conn, _, err := zk.Connect(servers, 4*time.Second, zk.WithLogInfo(false))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	elections, _, err := conn.Children(root + "/leaders")
+	if err != nil {
+		return err
+	}
+	got := 0
+	for _, e := range elections {
+		names, _, err := conn.Children(root + "/leaders/" + e)
+		if err != nil {
+			return err
+		}
+		got += len(names)
+	}
+	if got != want {
+		return fmt.Errorf("%d candidates, want %d", got, want)
+	}
+	return nil
+}
+
+// BenchmarkWakeToHint measures one wake at a time from one process's session to another's, on three nodes that sync
+// every write to disk. The rest between two wakes is that of coalescing, so what is timed is the leading edge.
+func BenchmarkWakeToHint(b *testing.B) {
+	e := zktest.Start(b, 3)
+	root := zktest.Root(b)
+	from := join(b, "a", root, e.Servers(), 0)
+	to := join(b, "b", root, e.Servers(), 0)
+	hints, cancel := to.Subscribe("events")
+	defer cancel()
+	<-hints
+	for from.Ready() != nil {
+		time.Sleep(time.Millisecond)
+	}
+	drain(hints)
+	var times []time.Duration
+	for b.Loop() {
+		b.StopTimer()
+		time.Sleep(10 * time.Millisecond)
+		drainNow(hints)
+		b.StartTimer()
+		began := time.Now()
+		from.Wake("events")
+		<-hints
+		times = append(times, time.Since(began))
+	}
+	slices.Sort(times)
+	b.ReportMetric(float64(times[len(times)/2].Microseconds()), "p50-us")
+	b.ReportMetric(float64(times[len(times)*99/100].Microseconds()), "p99-us")
+}
+
+func drainNow(hints <-chan struct{}) {
+	select {
+	case <-hints:
+	default:
+	}
+}
+
+// BenchmarkWake measures what Wake costs its caller, in a running bus.
+func BenchmarkWake(b *testing.B) {
+	servers := zktest.Shared(b)
+	m := join(b, "a", zktest.Root(b), servers, 0)
+	_, cancel := m.Subscribe("events")
+	defer cancel()
+	for b.Loop() {
+		m.Wake("events")
 	}
 }

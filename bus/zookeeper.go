@@ -156,17 +156,32 @@ func (z *ZooKeeper) Run(ctx context.Context) error {
 			z.finish()
 			return fmt.Errorf("running bus: %w", err)
 		}
-		select {
-		case <-s.gone:
-			z.log.Warn("zookeeper session expired")
-			z.metrics.lost.WithLabelValues("expired").Inc()
-		case <-ctx.Done():
-			z.retire(s)
-		}
+		z.attend(ctx, s)
 		s.close()
 	}
 	z.finish()
 	return nil
+}
+
+// attend returns when the session has expired, or has been brought to an end because ctx ended.
+func (z *ZooKeeper) attend(ctx context.Context, s *session) {
+	remind := time.NewTimer(z.cfg.SessionTimeout)
+	defer remind.Stop()
+	for {
+		select {
+		case <-s.gone:
+			z.log.Warn("zookeeper session expired")
+			z.metrics.lost.WithLabelValues("expired").Inc()
+			return
+		case <-ctx.Done():
+			z.retire(s)
+			return
+		case <-remind.C: // once: what happens to a session that was live is logged when it happens
+			if err := z.Ready(); err != nil {
+				z.log.Warn("zookeeper is not reachable; trying on", "err", err)
+			}
+		}
+	}
 }
 
 // retire ends in order what depends on the session: leaders first, so that no successor starts beside them, then the

@@ -67,7 +67,7 @@ func Start(tb testing.TB, nodes int) *Ensemble {
 	tb.Cleanup(func() {
 		if tb.Failed() {
 			for i := range e.nodes {
-				tb.Logf("zktest: end of node %d's log:\n%s", i, e.logTail(i, 40))
+				tb.Logf("zktest: end of node %d's log:\n%s", i, e.logTail(i, 25))
 			}
 		}
 		e.Stop()
@@ -204,8 +204,14 @@ func (e *Ensemble) PID(i int) int {
 	return 0
 }
 
-// Pause freezes node i (SIGSTOP): it accepts connections, by its kernel, and answers nothing.
-func (e *Ensemble) Pause(i int) { e.signal(i, syscall.SIGSTOP) }
+// Pause freezes node i (SIGSTOP) and returns when all its threads stand still: it accepts connections, by its kernel,
+// and answers nothing.
+func (e *Ensemble) Pause(i int) {
+	e.signal(i, syscall.SIGSTOP)
+	for deadline := time.Now().Add(5 * time.Second); !stopped(e.PID(i)) && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond) // the kernel has no other way of telling
+	}
+}
 
 // Resume lets a paused node go on.
 func (e *Ensemble) Resume(i int) { e.signal(i, syscall.SIGCONT) }
@@ -366,6 +372,22 @@ func (n *node) mode() string {
 		}
 	}
 	return ""
+}
+
+// stopped reports whether every thread of a process is in state T.
+func stopped(pid int) bool {
+	stats, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	for _, stat := range stats {
+		raw, err := os.ReadFile(stat)
+		if err != nil {
+			continue // the thread has ended
+		}
+		// "tid (name) state ...", where the name may hold anything.
+		if i := strings.LastIndexByte(string(raw), ')'); i < 0 || !strings.HasPrefix(string(raw[i:]), ") T") {
+			return false
+		}
+	}
+	return true
 }
 
 // findParts returns the java to run, or says what to install.
