@@ -194,8 +194,14 @@ func TestOwnerKilledPostgresSlow(t *testing.T) {
 	t.Parallel()
 	dir := newDir(t)
 	child := startHolder(t, dir, nil)
-	// A stopped process can't end before it is continued.
-	if err := syscall.Kill(child.postgres, syscall.SIGSTOP); err != nil {
+	busy, err := pgx.Connect(t.Context(), child.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer busy.Close(context.Background())
+	backend := int(busy.PgConn().PID())
+	// A stopped process does not end, and Postgres waits for it.
+	if err := syscall.Kill(backend, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
 	child.kill(t)
@@ -221,7 +227,7 @@ func TestOwnerKilledPostgresSlow(t *testing.T) {
 	if err := Remove(dir); !errors.Is(err, ErrInUse) {
 		t.Errorf("Remove: %v", err)
 	}
-	if err := syscall.Kill(child.postgres, syscall.SIGCONT); err != nil {
+	if err := syscall.Kill(backend, syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-got; err != nil {
@@ -472,7 +478,7 @@ func TestBadFolders(t *testing.T) {
 		{"a foreign cluster", Config{DataDir: filepath.Join(dir, "foreign")}, nil, "is not a Postgres cluster"},
 		{"data of another version", Config{DataDir: filepath.Join(dir, "old")}, ErrNoPostgres, "postgresql-9"},
 		{"files gone", Config{DataDir: filepath.Join(dir, "dangling")}, nil, "which are gone"},
-		{"no binaries", Config{DataDir: filepath.Join(dir, "new"), BinDir: dir}, ErrNoPostgres, dir},
+		{"no binaries", Config{DataDir: filepath.Join(dir, "no-programs"), BinDir: dir}, ErrNoPostgres, dir},
 		{"bad port", Config{DataDir: filepath.Join(dir, "new"), Port: 70000}, nil, "70000"},
 		{"reserved setting", Config{DataDir: filepath.Join(dir, "new"), Settings: map[string]string{"listen_addresses": "*"}}, nil, "listen_addresses"},
 		{"bad setting", Config{DataDir: filepath.Join(dir, "new"), Settings: map[string]string{"max_connections": "many", "fsync": "off"}}, nil, "max_connections"},

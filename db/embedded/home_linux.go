@@ -40,6 +40,8 @@ func (h *home) path(name string) string { return filepath.Join(h.dir, name) }
 // close lets the next server have the folder.
 func (h *home) close() {
 	for _, f := range h.locks {
+		// Closing is not enough: a child between fork and exec has the file as well.
+		_ = syscall.Flock(int(f.Fd()), syscall.LOCK_UN)
 		f.Close()
 	}
 }
