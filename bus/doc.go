@@ -36,7 +36,7 @@
 // compares the version it reads with the one it expects, and the writer's name with its own.
 //
 // Measured with three nodes that sync to disk, all on one machine of two cores: from Wake in one process to the hint
-// in another 1.3 ms in the median and 5 ms for one in a hundred, while compilers ran beside it. Wake itself takes
+// in another 1.3 ms in the median and 5 to 12 ms for one in a hundred, while compilers ran beside it. Wake itself takes
 // 0.1 us.
 //
 // What a subscriber may rely on:
