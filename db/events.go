@@ -34,20 +34,24 @@ func scanEvent(row pgx.CollectableRow) (switchboard.Event, error) {
 type Tail struct {
 	d   *DB
 	pos int64
-	// gapXmax settles the gap after pos: once every transaction below it has
-	// ended, ids still missing will never come. 0: no gap known.
-	gapXmax int64
+	// A gap was seen below gapTo (a visible id), and gapXact is a transaction id
+	// drawn afterwards. Once every transaction below gapXact has ended, ids that
+	// are still missing below gapTo will never come: whoever drew them did so
+	// before gapTo was drawn, under an older transaction id. (A snapshot's xmax
+	// would not do: it is one past the highest *completed* transaction, and those
+	// still running may be above it.) 0: no gap known.
+	gapXact, gapTo int64
 }
 
 // OpenTail starts at the present end of the stream.
 func (d *DB) OpenTail(ctx context.Context) (*Tail, error) {
 	t := &Tail{d: d}
-	var xmax int64
-	batch := &pgx.Batch{}
-	batch.Queue(`select coalesce(max(id), 0) from events`).QueryRow(func(row pgx.Row) error { return row.Scan(&t.pos) })
-	batch.Queue(`select pg_snapshot_xmax(pg_current_snapshot())::text::bigint`).QueryRow(func(row pgx.Row) error { return row.Scan(&xmax) })
-	if err := d.pool.SendBatch(ctx, batch).Close(); err != nil {
+	if err := d.pool.QueryRow(ctx, `select coalesce(max(id), 0) from events`).Scan(&t.pos); err != nil {
 		return nil, fmt.Errorf("finding the end of the event stream: %w", err)
+	}
+	after, err := d.drawXact(ctx)
+	if err != nil {
+		return nil, err
 	}
 	// Wait until nothing below the starting point can appear any more.
 	for {
@@ -55,7 +59,7 @@ func (d *DB) OpenTail(ctx context.Context) (*Tail, error) {
 		if err := d.pool.QueryRow(ctx, `select pg_snapshot_xmin(pg_current_snapshot())::text::bigint`).Scan(&xmin); err != nil {
 			return nil, fmt.Errorf("settling the end of the event stream: %w", err)
 		}
-		if xmin >= xmax {
+		if xmin >= after {
 			return t, nil
 		}
 		select {
@@ -66,6 +70,15 @@ func (d *DB) OpenTail(ctx context.Context) (*Tail, error) {
 	}
 }
 
+// drawXact draws a transaction id: every transaction that has written anything
+// so far has a lower one.
+func (d *DB) drawXact(ctx context.Context) (id int64, err error) {
+	if err := d.pool.QueryRow(ctx, `select pg_current_xact_id()::text::bigint`).Scan(&id); err != nil {
+		return 0, fmt.Errorf("drawing a transaction id: %w", err)
+	}
+	return id, nil
+}
+
 // Pos is the id up to which events were returned (or proven missing).
 func (t *Tail) Pos() int64 { return t.pos }
 
@@ -73,33 +86,38 @@ func (t *Tail) Pos() int64 { return t.pos }
 // waiting. blocked tells that later events are visible already, but an earlier
 // one may still come: look again in a few milliseconds.
 func (t *Tail) Next(ctx context.Context, limit int) (events []switchboard.Event, blocked bool, err error) {
-	var xmin, xmax int64
+	var xmin int64
 	batch := &pgx.Batch{}
 	batch.Queue(`select pg_snapshot_xmin(pg_current_snapshot())::text::bigint`).QueryRow(func(row pgx.Row) error { return row.Scan(&xmin) })
 	batch.Queue(`select `+eventColumns+` from events where id > $1 order by id limit $2`, t.pos, limit).Query(func(rows pgx.Rows) (err error) {
 		events, err = pgx.CollectRows(rows, scanEvent)
 		return err
 	})
-	batch.Queue(`select pg_snapshot_xmax(pg_current_snapshot())::text::bigint`).QueryRow(func(row pgx.Row) error { return row.Scan(&xmax) })
 	if err := t.d.pool.SendBatch(ctx, batch).Close(); err != nil {
 		return nil, false, fmt.Errorf("reading events: %w", err)
 	}
-	settled := t.gapXmax != 0 && xmin >= t.gapXmax
+	settled := int64(0) // missing ids below are settled
+	if t.gapXact != 0 && xmin >= t.gapXact {
+		settled = t.gapTo
+	}
+	start := t.pos
 	for i := range events {
-		if events[i].ID == t.pos+1 || settled {
-			// Only the gap that stood after pos when gapXmax was taken is settled by
-			// it; a gap further on was seen later.
-			if events[i].ID != t.pos+1 {
-				settled = false
+		id := events[i].ID
+		if id != t.pos+1 && id > settled {
+			if t.gapXact == 0 {
+				after, err := t.d.drawXact(ctx)
+				if err != nil {
+					t.pos = start // nothing is handed out
+					return nil, false, err
+				}
+				t.gapXact, t.gapTo = after, id
 			}
-			t.pos = events[i].ID
-			t.gapXmax = 0
-			continue
+			return events[:i], true, nil
 		}
-		if t.gapXmax == 0 {
-			t.gapXmax = xmax
+		t.pos = id
+		if t.pos >= t.gapTo {
+			t.gapXact, t.gapTo = 0, 0
 		}
-		return events[:i], true, nil
 	}
 	return events, false, nil
 }
