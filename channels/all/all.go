@@ -1,0 +1,15 @@
+// Package all is the list of platforms. A new messenger is a folder beside this
+// one and a line here.
+package all
+
+import (
+	"switchboard/channels"
+	"switchboard/channels/telegram"
+	"switchboard/channels/viber"
+)
+
+// Platforms are the messengers that accounts can be made for.
+var Platforms = []channels.Platform{
+	telegram.Platform(),
+	viber.Platform(),
+}
