@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"slices"
+	"time"
 
 	"switchboard"
 	"switchboard/internal/queue"
@@ -34,11 +35,38 @@ func LaneOf(accountID, chatKey string) int {
 	return int(h.Sum32() % Lanes)
 }
 
-// Append stores updates durably, in one transaction, and sees to it that their
-// lanes are drained. Updates whose (account, dedup key) is stored already are
-// passed over. The order of updates is kept inside a chat.
+// Append stores updates durably, in one transaction and (while their lanes are
+// being drained, which is the rule under load) in one round trip. Updates whose
+// (account, dedup key) is stored already are passed over. The order of updates
+// is kept inside a chat.
+//
+// A lane that nobody drains gets its job in a second transaction. If the
+// process dies between the two, MendMailboxes finds the lane within seconds.
 func (d *DB) Append(ctx context.Context, updates []queue.RawUpdate) error {
-	return unavailable(d.tx(ctx, func(tx pgx.Tx) error { return d.append(ctx, tx, updates) }))
+	if len(updates) == 0 {
+		return nil
+	}
+	batch := &pgx.Batch{}
+	touched := queueAppend(batch, updates)
+	var idle []int32
+	batch.Queue(`select id from lanes where id = any($1) and not draining order by id`, touched).Query(func(rows pgx.Rows) (err error) {
+		idle, err = pgx.CollectRows(rows, pgx.RowTo[int32])
+		return err
+	})
+	// One batch without begin is one transaction.
+	if err := d.pool.SendBatch(ctx, batch).Close(); err != nil {
+		return unavailable(fmt.Errorf("appending %d updates: %w", len(updates), err))
+	}
+	if len(idle) == 0 {
+		return nil
+	}
+	// The updates are stored: what remains must not depend on the caller's patience.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if err := d.tx(ctx, func(tx pgx.Tx) error { return d.wakeLanes(ctx, tx, idle) }); err != nil {
+		d.log.WarnContext(ctx, "stored updates have no drain job yet; the lanes will be found", "lanes", len(idle), "error", err)
+	}
+	return nil
 }
 
 // unavailable marks errors of an absent database as switchboard.ErrUnavailable.
@@ -49,14 +77,12 @@ func unavailable(err error) error {
 	return err
 }
 
-// append does the work inside tx. The lanes' append locks make ids rise in
-// commit order inside each lane: whoever reads a lane up to id n has seen every
-// row below n that will ever be. They are taken in rising order, so that two
-// appends can't deadlock.
-func (d *DB) append(ctx context.Context, tx pgx.Tx, updates []queue.RawUpdate) error {
-	if len(updates) == 0 {
-		return nil
-	}
+// queueAppend adds the statements that store updates, and returns the lanes
+// that they fall into. The lanes' append locks make ids rise in commit order
+// inside each lane: whoever reads a lane up to id n has seen every row below n
+// that will ever be. They are taken in rising order, so that two appends can't
+// deadlock.
+func queueAppend(batch *pgx.Batch, updates []queue.RawUpdate) (touched []int32) {
 	n := len(updates)
 	lanes := make([]int32, n)
 	accounts, keys, chats := make([]string, n), make([]string, n), make([]string, n)
@@ -66,23 +92,38 @@ func (d *DB) append(ctx context.Context, tx pgx.Tx, updates []queue.RawUpdate) e
 		accounts[i], keys[i], chats[i], orders[i], raws[i] = u.AccountID, keyText(u.DedupKey), keyText(u.ChatKey), u.Order, u.Raw
 		lanes[i] = int32(LaneOf(u.AccountID, chats[i]))
 	}
-	touched := slices.Clone(lanes)
+	touched = slices.Clone(lanes)
 	slices.Sort(touched)
 	touched = slices.Compact(touched)
-
-	batch := &pgx.Batch{}
 	batch.Queue(`select pg_advisory_xact_lock($1, l) from unnest($2::int[]) l`, lockLaneAppend, touched)
 	batch.Queue(`insert into updates (lane, account_id, dedup_key, chat_key, ord, raw)
 		select * from unnest($1::int[], $2::uuid[], $3::text[], $4::text[], $5::bigint[], $6::bytea[])
 		on conflict (account_id, dedup_key) do nothing`, lanes, accounts, keys, chats, orders, raws)
-	var idle []int32
-	batch.Queue(`update lanes set draining = true where id = any($1) and not draining returning id`, touched).
-		Query(func(rows pgx.Rows) (err error) {
-			idle, err = pgx.CollectRows(rows, pgx.RowTo[int32])
-			return err
-		})
+	return touched
+}
+
+// append stores updates as part of tx.
+func (d *DB) append(ctx context.Context, tx pgx.Tx, updates []queue.RawUpdate) error {
+	if len(updates) == 0 {
+		return nil
+	}
+	batch := &pgx.Batch{}
+	touched := queueAppend(batch, updates)
 	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
-		return fmt.Errorf("appending %d updates: %w", n, err)
+		return fmt.Errorf("appending %d updates: %w", len(updates), err)
+	}
+	return d.wakeLanes(ctx, tx, touched)
+}
+
+// wakeLanes gives a drain job to those of the lanes that have none.
+func (d *DB) wakeLanes(ctx context.Context, tx pgx.Tx, lanes []int32) error {
+	rows, err := tx.Query(ctx, `update lanes set draining = true where id in (select id from lanes where id = any($1) order by id for update) and not draining returning id`, lanes)
+	if err != nil {
+		return fmt.Errorf("waking lanes: %w", err)
+	}
+	idle, err := pgx.CollectRows(rows, pgx.RowTo[int32])
+	if err != nil {
+		return fmt.Errorf("waking lanes: %w", err)
 	}
 	jobs := make([]river.JobArgs, len(idle))
 	for i, lane := range idle {

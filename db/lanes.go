@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -22,28 +23,39 @@ import (
 	"switchboard/message"
 )
 
-// Drain normalises the next batch of a lane, at most limit updates, in one
-// transaction: customers and chats are upserted, messages get the next seq of
-// their chat, file fetches become jobs, events are appended, and the lane's
-// done_id moves. Zero updates means that the lane is empty.
+// Drain normalises what waits in the given lanes, at most limit updates of
+// each, in one transaction: customers and chats are upserted, messages get the
+// next seq of their chat, file fetches become jobs, events are appended, and
+// each lane's done_id moves. Zero updates means that the lanes are empty.
 //
 // It may run for the same lane in several processes at once: the drain lock
 // lets one through at a time, and everything it writes hangs on done_id.
-func (d *DB) Drain(ctx context.Context, lane, limit int, decode func([]queue.StoredUpdate) []queue.Decoded) (queue.Drained, error) {
-	done, err := d.drain(ctx, lane, limit, decode)
+func (d *DB) Drain(ctx context.Context, lanes []int32, limit int, decode func([]queue.StoredUpdate) []queue.Decoded) (queue.Drained, error) {
+	done, err := d.drain(ctx, lanes, limit, decode)
 	if err == nil || !isDataFault(err) || ctx.Err() != nil {
 		return done, err
 	}
-	// Something in the batch is poison to the database. One by one, the bad
-	// update is found and set aside; the others go on.
-	done, err = d.drain(ctx, lane, 1, decode)
-	if err == nil || !isDataFault(err) {
-		return done, err
+	// Something in the batch is poison to the database. Lane by lane, then one
+	// by one, the bad update is found and set aside; the others go on.
+	var total queue.Drained
+	for _, lane := range lanes {
+		one := []int32{lane}
+		done, err := d.drain(ctx, one, limit, decode)
+		if err != nil && isDataFault(err) {
+			done, err = d.drain(ctx, one, 1, decode)
+		}
+		if err != nil && isDataFault(err) {
+			poison := err
+			done, err = d.drain(ctx, one, 1, func(stored []queue.StoredUpdate) []queue.Decoded {
+				return []queue.Decoded{{Err: poison}}
+			})
+		}
+		total.Add(done)
+		if err != nil {
+			return total, err
+		}
 	}
-	poison := err
-	return d.drain(ctx, lane, 1, func(stored []queue.StoredUpdate) []queue.Decoded {
-		return []queue.Decoded{{Err: poison}}
-	})
+	return total, nil
 }
 
 // isDataFault tells errors that the data itself provokes, and would again.
@@ -52,42 +64,59 @@ func isDataFault(err error) bool {
 	return errors.As(err, &pg) && (slices.Contains([]string{"21", "22", "23", "54"}, pg.Code[:2]) || pg.Code == "42804")
 }
 
-func (d *DB) drain(ctx context.Context, lane, limit int, decode func([]queue.StoredUpdate) []queue.Decoded) (queue.Drained, error) {
+func (d *DB) drain(ctx context.Context, lanes []int32, limit int, decode func([]queue.StoredUpdate) []queue.Decoded) (queue.Drained, error) {
 	var done queue.Drained
+	lanes = slices.Clone(lanes)
+	slices.Sort(lanes)
 	err := d.tx(ctx, func(tx pgx.Tx) error {
 		done = queue.Drained{}
 		var stored []queue.StoredUpdate
 		batch := &pgx.Batch{}
-		batch.Queue(`select pg_advisory_xact_lock($1, $2)`, lockLaneDrain, lane)
-		batch.Queue(`select id, account_id, chat_key, ord, raw, received_at from updates
-			where lane = $1 and id > (select done_id from lanes where id = $1) order by id limit $2`, lane, limit).
+		batch.Queue(`select pg_advisory_xact_lock($1, l) from unnest($2::int[]) l`, lockLaneDrain, lanes)
+		batch.Queue(`select u.* from lanes l cross join lateral (
+				select lane, id, account_id, chat_key, ord, raw, received_at from updates where lane = l.id and id > l.done_id order by id limit $2) u
+			where l.id = any($1)`, lanes, limit).
 			Query(func(rows pgx.Rows) (err error) {
-				stored, err = pgx.CollectRows(rows, pgx.RowToStructByPos[queue.StoredUpdate])
+				stored, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (u queue.StoredUpdate, err error) {
+					err = row.Scan(&u.Lane, &u.ID, &u.AccountID, &u.ChatKey, &u.Order, &u.Raw, &u.ReceivedAt)
+					return u, err
+				})
 				return err
 			})
 		if err := tx.SendBatch(ctx, batch).Close(); err != nil {
-			return fmt.Errorf("reading lane %d: %w", lane, err)
+			return fmt.Errorf("reading lanes: %w", err)
 		}
 		if len(stored) == 0 {
 			return nil
 		}
-		doneID := stored[len(stored)-1].ID
+		w := &laneWriter{d: d, tx: tx, doneIDs: map[int32]int64{}, chats: map[chatKey]*laneChat{}, customers: map[chatKey]*message.Profile{}}
+		full := map[int32]int{}
+		for i := range stored {
+			u := &stored[i]
+			w.doneIDs[u.Lane] = max(w.doneIDs[u.Lane], u.ID)
+			if full[u.Lane]++; full[u.Lane] == limit {
+				done.More = true
+			}
+		}
 		// Updates that arrived together are put into the platform's own order,
 		// chat by chat; order between chats means nothing.
 		slices.SortStableFunc(stored, func(a, b queue.StoredUpdate) int {
 			return cmp.Or(strings.Compare(a.AccountID, b.AccountID), strings.Compare(a.ChatKey, b.ChatKey), cmp.Compare(a.Order, b.Order))
 		})
-		w := &laneWriter{d: d, tx: tx, lane: lane, chats: map[chatKey]*laneChat{}, customers: map[chatKey]*message.Profile{}}
 		w.collect(stored, decode(stored))
-		if err := w.write(ctx, doneID); err != nil {
+		if err := w.write(ctx); err != nil {
 			return err
 		}
+		more := done.More
 		done = w.done
-		done.Updates = len(stored)
+		done.More, done.Updates = more, len(stored)
+		for lane := range w.doneIDs {
+			done.Lanes = append(done.Lanes, lane)
+		}
 		return nil
 	})
 	if err != nil {
-		return queue.Drained{}, fmt.Errorf("draining lane %d: %w", lane, err)
+		return queue.Drained{}, fmt.Errorf("draining %d lanes: %w", len(lanes), err)
 	}
 	return done, nil
 }
@@ -112,16 +141,6 @@ func (d *DB) ReleaseLane(ctx context.Context, lane int) (released bool, err erro
 		return false, fmt.Errorf("releasing lane %d: %w", lane, err)
 	}
 	return released, nil
-}
-
-// WaitingLanes returns those of the given lanes in which updates wait.
-func (d *DB) WaitingLanes(ctx context.Context, lanes []int32) ([]int32, error) {
-	rows, err := d.pool.Query(ctx, `select l.id from lanes l where l.id = any($1)
-		and exists (select 1 from updates u where u.lane = l.id and u.id > l.done_id)`, lanes)
-	if err != nil {
-		return nil, fmt.Errorf("looking for waiting lanes: %w", err)
-	}
-	return pgx.CollectRows(rows, pgx.RowTo[int32])
 }
 
 type chatKey struct{ account, chat string }
@@ -160,7 +179,7 @@ type laneChat struct {
 type laneWriter struct {
 	d         *DB
 	tx        pgx.Tx
-	lane      int
+	doneIDs   map[int32]int64 // by lane: the last update of this batch
 	order     []*laneChat
 	chats     map[chatKey]*laneChat
 	customers map[chatKey]*message.Profile
@@ -264,7 +283,7 @@ func mergeProfile(into, from *message.Profile) {
 	set(&into.Phone, from.Phone)
 }
 
-func (w *laneWriter) write(ctx context.Context, doneID int64) error {
+func (w *laneWriter) write(ctx context.Context) error {
 	if err := w.resolveChats(ctx); err != nil {
 		return err
 	}
@@ -275,7 +294,12 @@ func (w *laneWriter) write(ctx context.Context, doneID int64) error {
 	jobs := w.queueMessages(batch)
 	w.queueEvents(batch)
 	w.queueRest(batch)
-	batch.Queue(`update lanes set done_id = $2 where id = $1`, w.lane, doneID)
+	lanes := slices.Sorted(maps.Keys(w.doneIDs))
+	ids := make([]int64, len(lanes))
+	for i, lane := range lanes {
+		ids[i] = w.doneIDs[lane]
+	}
+	batch.Queue(`update lanes l set done_id = r.done from unnest($1::int[], $2::bigint[]) r (lane, done) where l.id = r.lane`, lanes, ids)
 	if err := w.tx.SendBatch(ctx, batch).Close(); err != nil {
 		return fmt.Errorf("writing batch: %w", err)
 	}
@@ -642,6 +666,7 @@ func (w *laneWriter) queueMessages(batch *pgx.Batch) []river.JobArgs {
 		platformAts, deleted, edited                          []*time.Time
 		created                                               []time.Time
 		seqs, updateIDs                                       []int64
+		lanes                                                 []int32
 	)
 	for _, c := range w.order {
 		if !c.known {
@@ -678,6 +703,7 @@ func (w *laneWriter) queueMessages(batch *pgx.Batch) []river.JobArgs {
 			}
 			created = append(created, at)
 			updateIDs = append(updateIDs, m.stored.ID)
+			lanes = append(lanes, m.stored.Lane)
 			edited = append(edited, m.editedAt)
 			deleted = append(deleted, m.deletedAt)
 			w.event(switchboard.EventMessageNew, c, &m.id)
@@ -694,11 +720,11 @@ func (w *laneWriter) queueMessages(batch *pgx.Batch) []river.JobArgs {
 		batch.Queue(`insert into messages (id, chat_id, account_id, seq, direction, kind, status, status_at, body, sender_kind, sender_id, sender_name,
 				reply_to, platform_message_id, platform_at, created_at, edited_at, deleted_at, lane, update_id)
 			select id, chat_id, account_id, seq, 'in', kind, 'received', created_at, body::jsonb, 'customer', sender_id, sender_name,
-				reply_to, platform_message_id, platform_at, created_at, edited_at, deleted_at, $16, update_id
+				reply_to, platform_message_id, platform_at, created_at, edited_at, deleted_at, lane, update_id
 			from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[], $9::uuid[], $10::text[],
-				$11::timestamptz[], $12::timestamptz[], $13::timestamptz[], $14::timestamptz[], $15::bigint[])
-			as r (id, chat_id, account_id, seq, kind, body, sender_id, sender_name, reply_to, platform_message_id, platform_at, created_at, edited_at, deleted_at, update_id)`,
-			ids, chatIDs, accounts, seqs, kinds, bodies, senders, names, replies, platformIDs, platformAts, created, edited, deleted, updateIDs, w.lane)
+				$11::timestamptz[], $12::timestamptz[], $13::timestamptz[], $14::timestamptz[], $15::int[], $16::bigint[])
+			as r (id, chat_id, account_id, seq, kind, body, sender_id, sender_name, reply_to, platform_message_id, platform_at, created_at, edited_at, deleted_at, lane, update_id)`,
+			ids, chatIDs, accounts, seqs, kinds, bodies, senders, names, replies, platformIDs, platformAts, created, edited, deleted, lanes, updateIDs)
 	}
 	var jobs []river.JobArgs
 	for _, f := range w.files {
@@ -734,7 +760,7 @@ func (w *laneWriter) queueRest(batch *pgx.Batch) {
 	w.done.Quarantined = len(w.bad)
 	for _, q := range w.bad {
 		batch.Queue(`insert into quarantine (id, account_id, lane, update_id, error) values ($1, $2, $3, $4, $5)`,
-			NewID(), q.update.AccountID, w.lane, q.update.ID, strings.ReplaceAll(q.err.Error(), "\x00", ""))
+			NewID(), q.update.AccountID, q.update.Lane, q.update.ID, strings.ReplaceAll(q.err.Error(), "\x00", ""))
 	}
 }
 

@@ -46,14 +46,13 @@ func (d *DB) RescueOrphans(ctx context.Context) (int64, error) {
 	return tag.RowsAffected(), nil
 }
 
-// MendMailboxes inserts the jobs of lanes and outboxes that have work and are
-// flagged as served, but have no job: left behind when a job's completion and
-// its rescue crossed. It returns how many were mended.
+// MendMailboxes inserts the jobs of lanes and outboxes that have work but no
+// job: left behind when a process died between storing updates and inserting
+// the job, or when a job's completion and its rescue crossed. It returns how many were mended.
 func (d *DB) MendMailboxes(ctx context.Context) (mended int, err error) {
 	err = d.tx(ctx, func(tx pgx.Tx) error {
 		mended = 0
-		rows, err := tx.Query(ctx, `select l.id from lanes l where l.draining
-			and exists (select 1 from updates u where u.lane = l.id and u.id > l.done_id and u.received_at < now() - interval '5 seconds')
+		rows, err := tx.Query(ctx, `select l.id from lanes l where exists (select 1 from updates u where u.lane = l.id and u.id > l.done_id and u.received_at < now() - interval '3 seconds')
 			and not exists (select 1 from river_job j where j.kind = 'drain' and j.args @> jsonb_build_object('lane', l.id)
 				and j.state in ('available', 'running', 'retryable', 'scheduled', 'pending'))`)
 		if err != nil {
@@ -64,6 +63,9 @@ func (d *DB) MendMailboxes(ctx context.Context) (mended int, err error) {
 			return fmt.Errorf("looking for stuck lanes: %w", err)
 		}
 		for _, lane := range lanes {
+			if _, err := tx.Exec(ctx, `update lanes set draining = true where id = $1 and not draining`, lane); err != nil {
+				return fmt.Errorf("mending lane: %w", err)
+			}
 			if err := d.jobs.insert(ctx, tx, queue.DrainArgs{Lane: lane}); err != nil {
 				return err
 			}

@@ -77,7 +77,7 @@ func drainAll(t *testing.T, d *db.DB) (total queue.Drained) {
 	t.Helper()
 	for lane := range db.Lanes {
 		for {
-			done, err := d.Drain(t.Context(), lane, 100, decode)
+			done, err := d.Drain(t.Context(), []int32{int32(lane)}, 100, decode)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -144,7 +144,7 @@ func TestOrderPerChatUnderParallelSenders(t *testing.T) {
 		drainers.Go(func() {
 			for ctx.Err() == nil {
 				for lane := range db.Lanes {
-					if _, err := d.Drain(ctx, lane, 7, decode); err != nil && ctx.Err() == nil {
+					if _, err := d.Drain(ctx, []int32{int32(lane), int32((lane + 5) % db.Lanes)}, 7, decode); err != nil && ctx.Err() == nil {
 						t.Error(err)
 					}
 				}

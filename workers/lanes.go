@@ -3,7 +3,7 @@ package workers
 import (
 	"context"
 	"fmt"
-	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,9 +14,11 @@ import (
 	"switchboard/message"
 )
 
-// A drain job owns its lane for as long as traffic keeps coming: between two
-// updates it lingers, woken by the bus, so that a busy lane costs no job per
-// message and a message waits for no job to be fetched.
+// A drain job holds its lane for as long as traffic keeps coming, so that a busy
+// lane costs no job per message and a message waits for no job to be fetched.
+// The draining itself is done for all lanes that this process holds together
+// (laneDrainer): whatever waits in any of them at the moment becomes one
+// transaction.
 const (
 	// linger is how long an empty lane is held. Longer saves jobs on slow lanes,
 	// at one worker slot per held lane (there are 32).
@@ -33,83 +35,168 @@ type drainWorker struct {
 // Timeout implements river.Worker: none, the job bounds itself.
 func (*drainWorker) Timeout(*river.Job[queue.DrainArgs]) time.Duration { return -1 }
 
-// Work drains the lane until it has been empty for a while.
+// Work holds the lane until it has been empty for a while.
 func (d *drainWorker) Work(ctx context.Context, job *river.Job[queue.DrainArgs]) error {
-	w, lane := d.w, job.Args.Lane
-	wake, release := w.lanes.hold(lane)
-	defer release()
+	w, lane := d.w, int32(job.Args.Lane)
+	held := w.drainers[lane%drainers].hold(lane)
+	defer held.release()
 	began := time.Now()
-	idle := time.NewTimer(linger)
-	defer idle.Stop()
 	for {
-		emptied, err := w.drainAll(ctx, lane)
-		if err != nil {
-			if ctx.Err() == nil {
-				w.log.WarnContext(ctx, "lane could not be drained; it will be tried again", "lane", lane, "error", err)
-			}
-			// Snoozing takes no attempt, and up to 5 s skips River's scheduler.
-			return river.JobSnooze(time.Second)
-		}
-		if emptied {
-			idle.Reset(linger)
-		}
-		if time.Since(began) < holdAtMost {
-			select {
-			case <-wake:
-				continue
-			case <-idle.C:
-			case <-w.stopping:
-			case <-ctx.Done():
-			}
-		}
-		released, err := w.deps.Store.ReleaseLane(ctx, lane)
-		if err != nil {
-			return river.JobSnooze(time.Second)
-		}
-		if released {
+		stopping := !held.untilIdle(ctx, w.stopping, began.Add(holdAtMost))
+		released, err := w.deps.Store.ReleaseLane(ctx, job.Args.Lane)
+		switch {
+		case err == nil && released:
 			return nil
-		}
-		select {
-		case <-w.stopping:
-			// Somebody else goes on with what came in meanwhile.
-			return river.JobSnooze(0)
-		default:
+		case err != nil || stopping || time.Since(began) > holdAtMost:
+			// Somebody goes on with what came in meanwhile. Snoozing takes no
+			// attempt, and up to 5 s skips River's scheduler.
+			return river.JobSnooze(200 * time.Millisecond)
 		}
 	}
 }
 
-// drainAll normalises until the lane is empty. did tells whether there was anything.
-func (w *Workers) drainAll(ctx context.Context, lane int) (did bool, err error) {
+// drainers is how many drain side by side, each its share of the lanes: one
+// decodes while the other waits for the disk.
+const drainers = 2
+
+// laneDrainer drains the lanes of its share that this process holds.
+type laneDrainer struct {
+	w *Workers
+
+	mu   sync.Mutex
+	held map[*heldLane]struct{} // a lane may be held twice after a rescue
+	kick chan struct{}
+}
+
+type heldLane struct {
+	d      *laneDrainer
+	lane   int32
+	active time.Time // when it last had updates; guarded by d.mu
+}
+
+func newLaneDrainer(w *Workers) *laneDrainer {
+	return &laneDrainer{w: w, held: map[*heldLane]struct{}{}, kick: make(chan struct{}, 1)}
+}
+
+func (l *laneDrainer) hold(lane int32) *heldLane {
+	h := &heldLane{d: l, lane: lane, active: time.Now()}
+	l.mu.Lock()
+	l.held[h] = struct{}{}
+	l.mu.Unlock()
+	select {
+	case l.kick <- struct{}{}:
+	default:
+	}
+	return h
+}
+
+func (h *heldLane) release() {
+	h.d.mu.Lock()
+	defer h.d.mu.Unlock()
+	delete(h.d.held, h)
+}
+
+// untilIdle waits until the lane has had no updates for linger, or until the
+// deadline; false means that the process stops.
+func (h *heldLane) untilIdle(ctx context.Context, stopping <-chan struct{}, deadline time.Time) bool {
 	for {
-		var acks []ack
-		start := time.Now()
-		done, err := w.deps.Store.Drain(ctx, lane, w.cfg.Batch, func(stored []queue.StoredUpdate) []queue.Decoded {
-			var decoded []queue.Decoded
-			decoded, acks = w.decode(ctx, stored)
-			return decoded
-		})
-		if err != nil {
-			return did, err
+		h.d.mu.Lock()
+		wait := min(time.Until(h.active.Add(linger)), time.Until(deadline))
+		h.d.mu.Unlock()
+		if wait <= 0 {
+			return true
 		}
-		if done.Updates == 0 {
-			return did, nil
-		}
-		did = true
-		w.metrics.drains.Observe(time.Since(start).Seconds())
-		w.metrics.updates.Add(float64(done.Updates))
-		w.metrics.messages.Add(float64(done.Messages))
-		w.metrics.quarantined.Add(float64(done.Quarantined))
-		if done.Quarantined > 0 {
-			w.log.ErrorContext(ctx, "updates were put into quarantine", "lane", lane, "count", done.Quarantined)
-		}
-		if done.Events > 0 {
-			w.deps.Bus.Wake("events")
-		}
-		w.acknowledge(ctx, acks)
-		if done.Updates < w.cfg.Batch {
-			return did, nil
+		select {
+		case <-ctx.Done():
+			return false
+		case <-stopping:
+			return false
+		case <-time.After(wait):
 		}
 	}
+}
+
+// run drains on hints of the bus; the poll is what a lost hint costs.
+func (l *laneDrainer) run(ctx context.Context) {
+	hints, cancel := l.w.deps.Bus.Subscribe("lanes")
+	defer cancel()
+	poll := time.NewTicker(500 * time.Millisecond)
+	defer poll.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hints:
+		case <-l.kick:
+		case <-poll.C:
+		}
+		for ctx.Err() == nil {
+			lanes := l.lanes()
+			if len(lanes) == 0 {
+				break
+			}
+			done, err := l.w.drain(ctx, lanes)
+			if err != nil {
+				if ctx.Err() == nil {
+					l.w.log.WarnContext(ctx, "lanes could not be drained; they will be tried again", "lanes", len(lanes), "error", err)
+				}
+				break // the poll comes soon
+			}
+			l.touch(done.Lanes)
+			if done.Updates == 0 {
+				break
+			}
+		}
+	}
+}
+
+func (l *laneDrainer) lanes() []int32 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	lanes := make([]int32, 0, len(l.held))
+	for h := range l.held {
+		if !slices.Contains(lanes, h.lane) {
+			lanes = append(lanes, h.lane)
+		}
+	}
+	return lanes
+}
+
+func (l *laneDrainer) touch(lanes []int32) {
+	now := time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for h := range l.held {
+		if slices.Contains(lanes, h.lane) {
+			h.active = now
+		}
+	}
+}
+
+// drain normalises one batch.
+func (w *Workers) drain(ctx context.Context, lanes []int32) (queue.Drained, error) {
+	var acks []ack
+	start := time.Now()
+	done, err := w.deps.Store.Drain(ctx, lanes, w.cfg.Batch, func(stored []queue.StoredUpdate) []queue.Decoded {
+		var decoded []queue.Decoded
+		decoded, acks = w.decode(ctx, stored)
+		return decoded
+	})
+	if err != nil || done.Updates == 0 {
+		return done, err
+	}
+	if done.Events > 0 {
+		w.deps.Bus.Wake("events")
+	}
+	w.metrics.drains.Observe(time.Since(start).Seconds())
+	w.metrics.updates.Add(float64(done.Updates))
+	w.metrics.messages.Add(float64(done.Messages))
+	w.metrics.quarantined.Add(float64(done.Quarantined))
+	if done.Quarantined > 0 {
+		w.log.ErrorContext(ctx, "updates were put into quarantine", "count", done.Quarantined)
+	}
+	w.acknowledge(ctx, acks)
+	return done, nil
 }
 
 type ack struct {
@@ -172,79 +259,5 @@ func (w *Workers) acknowledge(ctx context.Context, acks []ack) {
 				w.log.InfoContext(ctx, "button press could not be acknowledged", "error", err)
 			}
 		})
-	}
-}
-
-// laneWatch tells held lanes that something came in: on a hint of the bus it
-// asks the database, once for all lanes that this process holds.
-type laneWatch struct {
-	store Store
-	bus   Bus
-	log   *slog.Logger
-
-	mu   sync.Mutex
-	held map[int32]map[chan struct{}]struct{} // a lane may be held twice after a rescue
-}
-
-func newLaneWatch(store Store, bus Bus, log *slog.Logger) *laneWatch {
-	return &laneWatch{store: store, bus: bus, log: log, held: map[int32]map[chan struct{}]struct{}{}}
-}
-
-func (l *laneWatch) hold(lane int) (wake <-chan struct{}, release func()) {
-	ch := make(chan struct{}, 1)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.held[int32(lane)] == nil {
-		l.held[int32(lane)] = map[chan struct{}]struct{}{}
-	}
-	l.held[int32(lane)][ch] = struct{}{}
-	return ch, func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		delete(l.held[int32(lane)], ch)
-		if len(l.held[int32(lane)]) == 0 {
-			delete(l.held, int32(lane))
-		}
-	}
-}
-
-func (l *laneWatch) run(ctx context.Context) {
-	hints, cancel := l.bus.Subscribe("lanes")
-	defer cancel()
-	poll := time.NewTicker(500 * time.Millisecond) // what a lost hint costs
-	defer poll.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-hints:
-		case <-poll.C:
-		}
-		l.mu.Lock()
-		lanes := make([]int32, 0, len(l.held))
-		for lane := range l.held {
-			lanes = append(lanes, lane)
-		}
-		l.mu.Unlock()
-		if len(lanes) == 0 {
-			continue
-		}
-		waiting, err := l.store.WaitingLanes(ctx, lanes)
-		if err != nil {
-			if ctx.Err() == nil {
-				l.log.WarnContext(ctx, "waiting lanes could not be read", "error", err)
-			}
-			continue
-		}
-		l.mu.Lock()
-		for _, lane := range waiting {
-			for ch := range l.held[lane] {
-				select {
-				case ch <- struct{}{}:
-				default:
-				}
-			}
-		}
-		l.mu.Unlock()
 	}
 }

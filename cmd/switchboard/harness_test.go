@@ -216,7 +216,9 @@ type rpcError struct {
 	} `json:"data"`
 }
 
-func (e *rpcError) Error() string { return fmt.Sprintf("%d %s: %s", e.Code, e.Data.Code, e.Data.Detail) }
+func (e *rpcError) Error() string {
+	return fmt.Sprintf("%d %s: %s", e.Code, e.Data.Code, e.Data.Detail)
+}
 
 // client is an operator's connection.
 type client struct {

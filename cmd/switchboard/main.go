@@ -47,6 +47,13 @@ func main() {
 }
 
 func run(args []string) int {
+	if spec := os.Getenv(idleClients); spec != "" {
+		if err := holdIdle(spec); err != nil {
+			fmt.Fprintln(os.Stderr, "switchboard:", err)
+			return 1
+		}
+		return 0
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	signals := make(chan os.Signal, 2)

@@ -22,6 +22,7 @@ var ErrFenced = errors.New("another process has taken over")
 
 // StoredUpdate is a raw update as it waits in its lane.
 type StoredUpdate struct {
+	Lane       int32
 	ID         int64
 	AccountID  string
 	ChatKey    string
@@ -45,4 +46,17 @@ type Drained struct {
 	Quarantined int
 	Events      int
 	Files       int
+	More        bool    // a lane had more than the limit
+	Lanes       []int32 // that had updates
+}
+
+// Add sums two.
+func (d *Drained) Add(o Drained) {
+	d.Updates += o.Updates
+	d.Messages += o.Messages
+	d.Quarantined += o.Quarantined
+	d.Events += o.Events
+	d.Files += o.Files
+	d.More = d.More || o.More
+	d.Lanes = append(d.Lanes, o.Lanes...)
 }
