@@ -192,6 +192,21 @@ func TestOthersChatsAreClosedToOperators(t *testing.T) {
 		}
 	}
 
+	// A replay reaches back to when her chats waited for everybody, her transfers too.
+	back := connect(t, s, bob)
+	if h := back.hello("0"); h.Resync {
+		t.Error("resync although nothing was dropped")
+	}
+	replayed := back.flushed(w)
+	for _, e := range replayed {
+		if (e.ChatID == hers || e.ChatID == closed) && (e.Message != nil || e.Chat == nil || e.Chat.Customer != nil || strings.Contains(e.raw, "hello from")) {
+			t.Errorf("the replay showed bob %s", e.raw)
+		}
+	}
+	if !slices.ContainsFunc(replayed, func(e event) bool { return e.ChatID == hers }) {
+		t.Error("the replay says nothing of a chat that left the queue")
+	}
+
 	// A supervisor reads and writes, but another's message is another's.
 	v.must("message.send", m{"chat_id": hers, "kind": "text", "text": "from above"}, nil)
 	a.message("from above")

@@ -14,9 +14,9 @@ import (
 const (
 	// safetyPoll is how late an event comes whose hint was lost.
 	safetyPoll = time.Second
-	// batch is how many events are read at once: a few hundred share their
-	// queries, more would only delay the first.
-	batch = 500
+	// batch is how many events are read at once: some hundred share their
+	// queries, more would delay the first and come to the connections as a flood.
+	batch = 250
 	// blockedMin and blockedMax are the pauses while an earlier event may still
 	// come: usually its transaction is about to commit.
 	blockedMin, blockedMax = 2 * time.Millisecond, 50 * time.Millisecond

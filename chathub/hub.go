@@ -37,7 +37,9 @@ type Config struct {
 	MaxPerOperator int
 	// MaxFrame is the largest frame of a client, in bytes. Default 256 KiB.
 	MaxFrame int64
-	// QueueBytes is how much may wait for one connection. Default 1 MiB.
+	// QueueBytes is how much may wait for one connection. Default 4 MiB: a burst
+	// of large messages to a supervisor; the bytes of an event are shared by all
+	// who wait for it.
 	QueueBytes int
 	// QueueLength is how many of the waiting chats a hello brings. Default 100.
 	QueueLength int
@@ -76,7 +78,7 @@ func (c Config) withDefaults() Config {
 	}
 	def(&c.MaxConnections, 20_000)
 	def(&c.MaxPerOperator, 20)
-	def(&c.QueueBytes, 1<<20)
+	def(&c.QueueBytes, 4<<20)
 	def(&c.QueueLength, 100)
 	def(&c.MaxReplay, 5000)
 	if c.MaxFrame == 0 {

@@ -152,9 +152,13 @@ func (w *world) customer(updates ...message.Update) {
 		w.t.Error(err)
 		return
 	}
+	var lanes []int32
 	for _, r := range raws {
-		lane := db.LaneOf(r.AccountID, r.ChatKey)
-		_, err := w.d.Drain(w.t.Context(), lane, 1000, func(stored []queue.StoredUpdate) []queue.Decoded {
+		lanes = append(lanes, int32(db.LaneOf(r.AccountID, r.ChatKey)))
+	}
+	slices.Sort(lanes)
+	for _, lane := range slices.Compact(lanes) {
+		_, err := w.d.Drain(w.t.Context(), []int32{lane}, 1000, func(stored []queue.StoredUpdate) []queue.Decoded {
 			out := make([]queue.Decoded, len(stored))
 			for i, s := range stored {
 				var u message.Update
