@@ -44,7 +44,10 @@ type callError struct {
 	migrateTo   int64 // the group's new id
 	// sent says that the whole request may have reached the platform.
 	sent bool
-	err  error
+	// foreign says that the answer is not Telegram's: some proxy, firewall or
+	// login page spoke, which knows nothing of bots and chats.
+	foreign bool
+	err     error
 }
 
 func (e *callError) Error() string {
@@ -120,20 +123,18 @@ func (c *channel) answer(method string, res *http.Response) (json.RawMessage, er
 	fail.retryAfter = retryAfter(res.Header.Get("Retry-After"))
 	var e envelope
 	// Proxies answer in HTML, whatever the status.
-	if err := lenient(raw, &e); err != nil {
-		fail.description = "the answer is not Telegram's: " + http.StatusText(res.StatusCode)
-		return nil, fail
-	}
-	if e.OK && res.StatusCode/100 == 2 {
+	err = lenient(raw, &e)
+	if err == nil && e.OK && res.StatusCode/100 == 2 {
 		return e.Result, nil
+	}
+	if err != nil || (e.ErrorCode == 0 && e.Description == "") {
+		fail.foreign, fail.description = true, strings.TrimSpace("the answer is not Telegram's "+http.StatusText(res.StatusCode))
+		return nil, fail
 	}
 	if e.ErrorCode != 0 {
 		fail.code = e.ErrorCode
 	}
 	fail.description = c.redact(shorten(e.Description, 300))
-	if fail.description == "" {
-		fail.description = strings.TrimSpace("no description " + http.StatusText(res.StatusCode))
-	}
 	if s := e.Parameters.RetryAfter; s > 0 {
 		fail.retryAfter = time.Duration(min(s, maxRetryAfter)) * time.Second
 	}

@@ -32,7 +32,7 @@ type webhookInfo struct {
 func (c *channel) Check(ctx context.Context) (channels.Health, error) {
 	fail := func(err error) (channels.Health, error) { return channels.Health{}, sendError(err, 0) }
 	result, err := c.call(ctx, "getMe", nil)
-	if e, ok := errors.AsType[*callError](err); ok && e.code == 404 {
+	if e, ok := errors.AsType[*callError](err); ok && e.code == 404 && !e.foreign {
 		e.code = 401 // the path holds the token: it is wrong
 	}
 	if err != nil {

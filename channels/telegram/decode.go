@@ -51,12 +51,12 @@ func (c *channel) Decode(raw []byte) ([]message.Update, error) {
 
 func given(raw json.RawMessage) bool { return len(raw) > 0 && string(raw) != "null" }
 
-// chat is the chat that an update belongs to, zero if none.
-func (u *update) chat() chatID {
-	for _, raw := range []json.RawMessage{u.Message, u.Business, u.ChannelPost, u.Edited, u.EditedBusiness, u.EditedPost} {
-		if given(raw) {
+// chat is the chat that an update, whose bytes are raw, belongs to; zero if none.
+func (u *update) chat(raw []byte) chatID {
+	for _, body := range []json.RawMessage{u.Message, u.Business, u.ChannelPost, u.Edited, u.EditedBusiness, u.EditedPost} {
+		if given(body) {
 			var m inboundMessage
-			if lenient(raw, &m) != nil {
+			if lenient(body, &m) != nil {
 				return chatID{}
 			}
 			return m.chat()
@@ -71,8 +71,11 @@ func (u *update) chat() chatID {
 		return chatOf(u.Reaction.Chat, "")
 	case u.DeletedBusiness != nil:
 		return chatOf(u.DeletedBusiness.Chat, u.DeletedBusiness.ConnectionID)
+	case u.Connection != nil, u.Poll != nil:
+		return chatID{}
 	}
-	return chatID{}
+	_, key, _, _ := unknown(raw)
+	return key
 }
 
 func chatOf(c *chat, business string) chatID {
@@ -329,13 +332,27 @@ func (d *deletedMessages) decode() ([]message.Update, error) {
 // unknownUpdate is for kinds of update that didn't exist when this was written,
 // or that we didn't ask for.
 func unknownUpdate(updateID int64, raw []byte) ([]message.Update, error) {
+	kind, key, customer, date := unknown(raw)
+	if key.id == 0 {
+		return []message.Update{{Kind: message.UpdateIgnore}}, nil
+	}
+	return []message.Update{{
+		Kind: message.UpdateMessage, Chat: key.String(), Customer: customer.profile(), At: at(date), Quiet: true,
+		PlatformID: "update:" + strconv.FormatInt(updateID, 10),
+		Content:    message.Content{Kind: message.KindUnsupported, Unsupported: shorten(kind, 64)},
+	}}, nil
+}
+
+// unknown finds whom an unknown update is about, by the fields that most
+// objects of Telegram have; the key is zero if it doesn't say.
+func unknown(raw []byte) (kind string, key chatID, customer *user, date int64) {
 	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(raw, &fields); err != nil {
-		return nil, err
+	if lenient(raw, &fields) != nil {
+		return "", chatID{}, nil, 0
 	}
 	for _, kind := range slices.Sorted(maps.Keys(fields)) {
 		var a anything
-		if kind == "update_id" || lenient(fields[kind], &a) != nil {
+		if kind == "update_id" || kind == "" || lenient(fields[kind], &a) != nil {
 			continue
 		}
 		customer := a.From
@@ -349,14 +366,9 @@ func unknownUpdate(updateID int64, raw []byte) ([]message.Update, error) {
 		if key.id == 0 && customer != nil {
 			key = chatID{id: customer.ID}
 		}
-		if key.id == 0 {
-			continue
+		if key.id != 0 {
+			return kind, key, customer, a.Date
 		}
-		return []message.Update{{
-			Kind: message.UpdateMessage, Chat: key.String(), Customer: customer.profile(), At: at(a.Date), Quiet: true,
-			PlatformID: "update:" + strconv.FormatInt(updateID, 10),
-			Content:    message.Content{Kind: message.KindUnsupported, Unsupported: kind},
-		}}, nil
 	}
-	return []message.Update{{Kind: message.UpdateIgnore}}, nil
+	return "", chatID{}, nil, 0
 }

@@ -44,6 +44,8 @@ func sendError(err error, chat int64) *message.Error {
 		out.Kind = message.ErrUncertain
 	case e.code == 0:
 		out.Kind = message.ErrUnavailable
+	case e.foreign && (e.code == 401 || e.code == 403 || e.code == 404):
+		out.Kind = message.ErrUnavailable
 	case e.code == 401:
 		out.Kind = message.ErrAccount
 	case e.code == 403:
@@ -78,13 +80,13 @@ func pollError(err error) *channels.PollError {
 		return &channels.PollError{Kind: channels.PollUnavailable, Err: err}
 	}
 	out := &channels.PollError{Detail: e.description, RetryAfter: e.retryAfter, Err: e.err}
-	switch e.code {
-	case 401, 404:
-		// A token of the wrong shape makes a path that doesn't exist.
+	switch {
+	case (e.code == 401 || e.code == 404) && !e.foreign:
+		// A wrong token makes a path that doesn't exist.
 		out.Kind = channels.PollUnauthorized
-	case 409:
+	case e.code == 409 && !e.foreign:
 		out.Kind = channels.PollConflict
-	case 429, 420:
+	case e.code == 429, e.code == 420:
 		out.Kind = channels.PollThrottled
 	default:
 		out.Kind = channels.PollUnavailable

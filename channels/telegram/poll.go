@@ -15,8 +15,8 @@ import (
 const (
 	// pollWait is how long getUpdates waits for something to happen. The
 	// platform takes up to 50 s; the longer, the fewer calls of idle bots, but
-	// proxies on the way like to cut at 60 s.
-	pollWait = 40 * time.Second
+	// many proxies cut a silent connection at 60 s and some at 30.
+	pollWait = 25 * time.Second
 	// pollMargin is how much longer we wait for the answer itself.
 	pollMargin = 10 * time.Second
 	pollLimit  = 100 // updates a call, the most there is

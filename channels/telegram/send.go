@@ -68,7 +68,8 @@ func onlyImages(p *message.Part) bool {
 // every path is unknown.
 func (c *channel) sendFailure(ctx context.Context, e *callError, key chatID) *message.Error {
 	out := sendError(e, key.id)
-	if e.code == 404 {
+	if e.code == 404 && !e.foreign {
+		out.Kind = message.ErrInvalid
 		if _, err := c.call(ctx, "getMe", nil); err != nil {
 			if me, ok := errors.AsType[*callError](err); ok && (me.code == 401 || me.code == 404) {
 				out.Kind = message.ErrAccount

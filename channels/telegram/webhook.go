@@ -51,7 +51,7 @@ func rawUpdate(raw []byte) (channels.RawUpdate, error) {
 		return channels.RawUpdate{}, errors.New("update without update_id")
 	}
 	chat := ""
-	if id := u.chat(); id.id != 0 {
+	if id := u.chat(raw); id.id != 0 {
 		chat = id.String()
 	}
 	// update_id grows by one and covers all kinds of update, unlike message_id.
