@@ -1,0 +1,5 @@
+//go:build !race
+
+package chathub_test
+
+const raceEnabled = false
