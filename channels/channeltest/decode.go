@@ -113,6 +113,7 @@ func (c *Case) testDecode(t *testing.T) {
 	if len(inputs) == 0 && (is[channels.Webhooks](ch) || is[channels.Poller](ch)) {
 		t.Errorf("no *.in.* files in %s, and the platform has updates", c.Dir)
 	}
+	noStale(t, c.Dir, ".want.json", func(name string) bool { return inputs[name] != nil })
 	for _, name := range slices.Sorted(maps.Keys(inputs)) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

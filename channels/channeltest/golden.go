@@ -6,10 +6,25 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
 var update = flag.Bool("update", false, "write the golden files of the platform packages")
+
+// noStale fails for golden files that no case writes any more.
+func noStale(t *testing.T, dir, suffix string, known func(name string) bool) {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(dir, "*"+suffix))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range paths {
+		if !known(strings.TrimSuffix(filepath.Base(path), suffix)) {
+			t.Errorf("%s belongs to no case; remove it", path)
+		}
+	}
+}
 
 // compare checks v, as indented JSON after scrub, against a golden file.
 func compare(t *testing.T, path string, v any, scrub func(string) string) {

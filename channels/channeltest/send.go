@@ -263,6 +263,9 @@ func (c *Case) goldenRequests(p *Platform) []goldenRequest {
 
 func (c *Case) testSend(t *testing.T) {
 	t.Parallel()
+	noStale(t, c.Dir, ".send.json", func(name string) bool {
+		return slices.ContainsFunc(c.Sends, func(s Send) bool { return s.Name == name && s.Refused == "" })
+	})
 	for _, s := range c.Sends {
 		t.Run(s.Name, func(t *testing.T) {
 			t.Parallel()
@@ -301,6 +304,9 @@ func (c *Case) testSend(t *testing.T) {
 func (c *Case) testCalls(t *testing.T) {
 	t.Parallel()
 	calls := append([]Call{{Name: "check", Do: func(ctx context.Context, ch channels.Channel) (any, error) { return ch.Check(ctx) }}}, c.Calls...)
+	noStale(t, c.Dir, ".call.json", func(name string) bool {
+		return slices.ContainsFunc(calls, func(call Call) bool { return call.Name == name })
+	})
 	for _, call := range calls {
 		t.Run(call.Name, func(t *testing.T) {
 			t.Parallel()
@@ -330,7 +336,7 @@ func (c *Case) checkError(t *testing.T, settings map[string]string, err error) {
 	texts := []string{fmt.Sprintf("%v %+v %#v", err, err, err)}
 	for cause := err; cause != nil; cause = errors.Unwrap(cause) {
 		texts = append(texts, cause.Error())
-		if e, ok := cause.(*message.Error); ok {
+		if e, ok := cause.(*message.Error); ok { //nolint:errorlint // this very link of the chain
 			texts = append(texts, string(render(e.Failure())))
 		}
 	}

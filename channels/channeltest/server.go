@@ -310,7 +310,7 @@ func goldenParts(body []byte, boundary string) []goldenPart {
 	reader := multipart.NewReader(bytes.NewReader(body), boundary)
 	for {
 		p, err := reader.NextRawPart()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return parts
 		}
 		if err != nil {

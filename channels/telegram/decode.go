@@ -55,11 +55,11 @@ func given(raw json.RawMessage) bool { return len(raw) > 0 && string(raw) != "nu
 func (u *update) chat(raw []byte) chatID {
 	for _, body := range []json.RawMessage{u.Message, u.Business, u.ChannelPost, u.Edited, u.EditedBusiness, u.EditedPost} {
 		if given(body) {
-			var m inboundMessage
+			var m inside
 			if lenient(body, &m) != nil {
 				return chatID{}
 			}
-			return m.chat()
+			return chatOf(m.Chat, m.BusinessConnectionID)
 		}
 	}
 	switch {

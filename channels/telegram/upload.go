@@ -3,6 +3,7 @@ package telegram
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -38,19 +39,15 @@ func (c *channel) callUpload(ctx context.Context, method string, p params, uploa
 	cancel()
 	_ = reader.CloseWithError(errAbandoned)
 	cause := <-broken
-	if e, ok := err.(*callError); ok && e.code == 0 && cause != nil {
-		if f, ok := cause.(*fileError); ok {
+	if e, ok := errors.AsType[*callError](err); ok && e.code == 0 {
+		if f, ok := errors.AsType[*fileError](cause); ok {
 			e.description, e.err, e.sent = "reading a file of the message", f.err, false
 		}
 	}
 	return result, err
 }
 
-type abandoned struct{}
-
-func (abandoned) Error() string { return "upload abandoned" }
-
-var errAbandoned error = abandoned{}
+var errAbandoned = errors.New("upload abandoned")
 
 // fileError is a failure of our own store.
 type fileError struct{ err error }
@@ -104,7 +101,7 @@ type source struct{ r io.Reader }
 
 func (s source) Read(p []byte) (int, error) {
 	n, err := s.r.Read(p)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = &fileError{err}
 	}
 	return n, err

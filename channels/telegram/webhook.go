@@ -2,7 +2,6 @@ package telegram
 
 import (
 	"crypto/subtle"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -40,9 +39,6 @@ func (c *channel) Reply([]byte) channels.Reply { return channels.Reply{} }
 
 // rawUpdate finds the keys of an update.
 func rawUpdate(raw []byte) (channels.RawUpdate, error) {
-	if !json.Valid(raw) {
-		return channels.RawUpdate{}, errors.New("update is not JSON")
-	}
 	u, err := parseUpdate(raw)
 	if err != nil {
 		return channels.RawUpdate{}, err
