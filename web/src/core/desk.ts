@@ -181,7 +181,8 @@ export class Desk {
       const next = chat ? putChat(s, chat) : s;
       if (next.selected === chatId) return next;
       const opened = chatId ? next.chats[chatId] : undefined;
-      const dividerAfter = opened && opened.unread > 0 ? (opened.read_seq ?? (opened.last_seq ?? 0) - opened.unread) : null;
+      const dividerAfter =
+        opened && opened.unread > 0 ? (opened.read_seq ?? (opened.last_seq ?? 0) - opened.unread) : null;
       return { ...next, selected: chatId, dividerAfter };
     });
     if (!chatId) return;
@@ -258,7 +259,13 @@ export class Desk {
     try {
       const page = await this.rest.messages(chatId, { after_seq: last }, 200);
       this.store.set((s) =>
-        putThread(s, chatId, (t) => ({ ...t, items: addPage(t, page.items), loading: null, stale: false, error: null })),
+        putThread(s, chatId, (t) => ({
+          ...t,
+          items: addPage(t, page.items),
+          loading: null,
+          stale: false,
+          error: null,
+        })),
       );
       if (page.next_cursor !== null && page.items.length > 0) this.freshen(chatId);
     } catch (error) {
@@ -414,7 +421,9 @@ export class Desk {
   }
 
   async edit(messageId: string, text: string): Promise<void> {
-    this.noteMessage((await this.rpc.call<{ message: Message }>("message.edit", { message_id: messageId, text })).message);
+    this.noteMessage(
+      (await this.rpc.call<{ message: Message }>("message.edit", { message_id: messageId, text })).message,
+    );
   }
 
   async remove(messageId: string): Promise<void> {

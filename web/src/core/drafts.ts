@@ -3,8 +3,8 @@
 // texts outlive a reload, too.
 import { newId } from "./id";
 import { fileLimit, kindOf } from "./limits";
-import { errorDetailOf } from "./outcome";
 import type { Outgoing } from "./outbox";
+import { errorDetailOf } from "./outcome";
 import type { Upload } from "./rest";
 import { Store } from "./store";
 import type { Capabilities, FileKind, Message, Uploaded } from "./types";

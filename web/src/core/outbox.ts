@@ -134,7 +134,8 @@ export class Outbox {
       // Passing, or nobody knows: the same again, after a pause or a reconnect.
       const attempt = (this.attempts.get(item.chat_id) ?? 0) + 1;
       this.attempts.set(item.chat_id, attempt);
-      const delay = error instanceof ConnectionLost ? retryFirst : Math.min(retryLongest, retryFirst * 2 ** (attempt - 1));
+      const delay =
+        error instanceof ConnectionLost ? retryFirst : Math.min(retryLongest, retryFirst * 2 ** (attempt - 1));
       this.retryTimers.set(
         item.chat_id,
         setTimeout(() => {

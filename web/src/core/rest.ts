@@ -70,7 +70,10 @@ export class Rest {
   }
 
   /** The body of an answer, or the error it stands for. */
-  private async body<T>(call: Promise<{ data?: unknown; error?: unknown; response: Response }>, login = false): Promise<T> {
+  private async body<T>(
+    call: Promise<{ data?: unknown; error?: unknown; response: Response }>,
+    login = false,
+  ): Promise<T> {
     let answer: Awaited<typeof call>;
     try {
       answer = await call;
@@ -112,9 +115,7 @@ export class Rest {
   }
 
   capabilities(accountId: string): Promise<Capabilities> {
-    return this.body(
-      this.client.GET("/api/v1/accounts/{id}/capabilities", { params: { path: { id: accountId } } }),
-    );
+    return this.body(this.client.GET("/api/v1/accounts/{id}/capabilities", { params: { path: { id: accountId } } }));
   }
 
   async operators(): Promise<Operator[]> {

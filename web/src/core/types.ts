@@ -178,13 +178,7 @@ export interface Uploaded {
 /** A notification of the hub. */
 export interface HubEvent {
   cursor: string;
-  type:
-    | "message.new"
-    | "message.updated"
-    | "chat.offered"
-    | "chat.updated"
-    | "customer.typing"
-    | "operator.presence";
+  type: "message.new" | "message.updated" | "chat.offered" | "chat.updated" | "customer.typing" | "operator.presence";
   chat_id?: string;
   message?: Message;
   chat?: Chat;

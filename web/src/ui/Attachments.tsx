@@ -43,7 +43,12 @@ export function Files({ files, kind, onOpen }: FilesProps) {
       <div className="album" data-count={Math.min(files.length, 4)}>
         {files.map((file, i) =>
           file.kind === "image" && file.state === "ready" ? (
-            <Picture key={file.id ?? i} file={file} square onOpen={() => onOpen({ files: pictures, index: pictures.indexOf(file) })} />
+            <Picture
+              key={file.id ?? i}
+              file={file}
+              square
+              onOpen={() => onOpen({ files: pictures, index: pictures.indexOf(file) })}
+            />
           ) : (
             <One key={file.id ?? i} file={file} kind={file.kind} onOpen={() => undefined} />
           ),
@@ -64,10 +69,13 @@ export function Files({ files, kind, onOpen }: FilesProps) {
 function One({ file, kind, onOpen }: { file: FileInfo; kind: Kind; onOpen: () => void }) {
   const { t } = useWords();
   if (file.state !== "ready" || !file.id) {
-    const label = file.state === "pending" ? "file.pending" : file.state === "too_large" ? "file.tooLarge" : "file.failed";
+    const label =
+      file.state === "pending" ? "file.pending" : file.state === "too_large" ? "file.tooLarge" : "file.failed";
     return (
       <div className="file" data-state={file.state}>
-        <span className="file-icon">{file.state === "pending" ? <IconPhoto size={20} aria-hidden /> : <IconFileAlert size={20} aria-hidden />}</span>
+        <span className="file-icon">
+          {file.state === "pending" ? <IconPhoto size={20} aria-hidden /> : <IconFileAlert size={20} aria-hidden />}
+        </span>
         <span className="file-body">
           <strong>{file.name || t(`kind.${file.kind}`)}</strong>
           <small>{t(label)}</small>
@@ -144,9 +152,7 @@ function Sticker({ file }: { file: FileInfo }) {
   if (still) return <span className="sticker">{url && <img src={url} alt={label} />}</span>;
   if (moving) {
     return (
-      <span className="sticker">
-        {url && <video src={url} autoPlay loop muted playsInline aria-label={label} />}
-      </span>
+      <span className="sticker">{url && <video src={url} autoPlay loop muted playsInline aria-label={label} />}</span>
     );
   }
   // Vector animations of some messengers: their emoji says what they mean.
@@ -244,7 +250,8 @@ function Document({ file }: { file: FileInfo }) {
   const [busy, setBusy] = useState(false);
   const name = file.name || t("file.untitled");
   const ending = name.includes(".") ? (name.split(".").at(-1) ?? "").toLowerCase() : "";
-  const Icon = ending === "pdf" ? IconFileTypePdf : ["zip", "rar", "7z", "gz"].includes(ending) ? IconFileZip : IconFile;
+  const Icon =
+    ending === "pdf" ? IconFileTypePdf : ["zip", "rar", "7z", "gz"].includes(ending) ? IconFileZip : IconFile;
   const download = async () => {
     if (!file.id) return;
     setBusy(true);
@@ -263,7 +270,13 @@ function Document({ file }: { file: FileInfo }) {
     }
   };
   return (
-    <button type="button" className="file" data-busy={busy ? "" : undefined} aria-label={t("file.download", { name })} onClick={download}>
+    <button
+      type="button"
+      className="file"
+      data-busy={busy ? "" : undefined}
+      aria-label={t("file.download", { name })}
+      onClick={download}
+    >
       <span className="file-icon">
         <Icon size={20} stroke={1.6} aria-hidden />
       </span>
@@ -293,7 +306,13 @@ export function ContactCard({ contact }: { contact: NonNullable<Message["contact
           </small>
         )}
       </span>
-      <button type="button" className="card-action" aria-label={t("contact.copy")} title={t("contact.copy")} onClick={() => void copy(words, contact.phone)}>
+      <button
+        type="button"
+        className="card-action"
+        aria-label={t("contact.copy")}
+        title={t("contact.copy")}
+        onClick={() => void copy(words, contact.phone)}
+      >
         <IconCopy size={16} aria-hidden />
       </button>
     </div>
@@ -316,7 +335,13 @@ export function LocationCard({ location }: { location: NonNullable<Message["loca
           {coordinates}
         </a>
       </span>
-      <button type="button" className="card-action" aria-label={t("location.copy")} title={t("location.copy")} onClick={() => void copy(words, coordinates)}>
+      <button
+        type="button"
+        className="card-action"
+        aria-label={t("location.copy")}
+        title={t("location.copy")}
+        onClick={() => void copy(words, coordinates)}
+      >
         <IconCopy size={16} aria-hidden />
       </button>
     </div>
@@ -341,7 +366,8 @@ export function Lightbox({ request, onClose }: { request: LightboxRequest; onClo
       aria-label={name}
       onClose={onClose}
       onClick={(e) => {
-        if (e.target === e.currentTarget || (e.target as HTMLElement).matches(".lightbox-stage")) dialog.current?.close();
+        if (e.target === e.currentTarget || (e.target as HTMLElement).matches(".lightbox-stage"))
+          dialog.current?.close();
       }}
       onKeyDown={(e) => {
         if (count > 1 && e.key === "ArrowRight") step(1);
@@ -365,10 +391,22 @@ export function Lightbox({ request, onClose }: { request: LightboxRequest; onClo
       <div className="lightbox-stage">{url && <img src={url} alt={name} />}</div>
       {count > 1 && (
         <>
-          <button type="button" className="lightbox-step" data-side="left" aria-label={t("file.previous")} onClick={() => step(-1)}>
+          <button
+            type="button"
+            className="lightbox-step"
+            data-side="left"
+            aria-label={t("file.previous")}
+            onClick={() => step(-1)}
+          >
             <IconChevronLeft size={26} aria-hidden />
           </button>
-          <button type="button" className="lightbox-step" data-side="right" aria-label={t("file.next")} onClick={() => step(1)}>
+          <button
+            type="button"
+            className="lightbox-step"
+            data-side="right"
+            aria-label={t("file.next")}
+            onClick={() => step(1)}
+          >
             <IconChevronRight size={26} aria-hidden />
           </button>
         </>

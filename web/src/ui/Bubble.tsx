@@ -58,7 +58,9 @@ export const Bubble = memo(function Bubble(p: Props) {
   const sender = senderName(head, p.me, p.name, t);
   const bare = head.kind === "sticker" || (head.kind === "text" && !head.reply_to && onlyEmoji.test(text.trim()));
   const visual =
-    files.length > 0 && files.every((f) => (f.kind === "image" || f.kind === "video") && f.state === "ready") && !head.deleted_at;
+    files.length > 0 &&
+    files.every((f) => (f.kind === "image" || f.kind === "video") && f.state === "ready") &&
+    !head.deleted_at;
 
   return (
     <article
@@ -79,7 +81,9 @@ export const Bubble = memo(function Bubble(p: Props) {
             </p>
           ) : (
             <>
-              {head.reply_to || head.quote ? <Quote message={head} byId={p.byId} name={p.name} me={p.me} onJump={p.onJump} /> : null}
+              {head.reply_to || head.quote ? (
+                <Quote message={head} byId={p.byId} name={p.name} me={p.me} onJump={p.onJump} />
+              ) : null}
               {head.forwarded?.map((f, i) => (
                 // biome-ignore lint/suspicious/noArrayIndexKey: forwards never change their order
                 <blockquote key={i} className="forwarded">

@@ -68,7 +68,11 @@ export const ChatLine = memo(function ChatLine({ chat, now, me, selected, onOpen
           </span>
           {(since !== null || chat.state === "closed") && (
             <span className="line-tags">
-              {offered && <span className="tag" data-kind="offered">{t("chat.offered")}</span>}
+              {offered && (
+                <span className="tag" data-kind="offered">
+                  {t("chat.offered")}
+                </span>
+              )}
               {since !== null && (
                 <span className="tag" data-kind={urgency(now - since)}>
                   <IconClock size={12} aria-hidden /> {t("chat.waiting", { time: words.span(now - since) })}
@@ -82,7 +86,12 @@ export const ChatLine = memo(function ChatLine({ chat, now, me, selected, onOpen
       </button>
       {waiting && (
         <span className="line-actions">
-          <button type="button" className="line-accept" title={`${t("chat.accept")} (A)`} onClick={() => onAccept(chat)}>
+          <button
+            type="button"
+            className="line-accept"
+            title={`${t("chat.accept")} (A)`}
+            onClick={() => onAccept(chat)}
+          >
             <IconCheck size={15} stroke={2.2} aria-hidden /> {t("chat.accept")}
           </button>
           <button

@@ -1,4 +1,5 @@
 import { ActionIcon, Menu, Popover, Tooltip } from "@mantine/core";
+import { notifications } from "@mantine/notifications";
 import {
   IconArrowBackUp,
   IconCheck,
@@ -31,7 +32,6 @@ import { emoji } from "./emoji";
 import { platformName } from "./platform";
 import { previewOf } from "./preview";
 import { failed } from "./toast";
-import { notifications } from "@mantine/notifications";
 
 interface Props {
   chat: Chat;
@@ -163,7 +163,8 @@ export function Composer({ chat, name, onDialog }: Props) {
       event.preventDefault();
       return;
     }
-    if (event.key === "ArrowUp" && draft.text === "" && !event.altKey && !draft.editing && editLast()) event.preventDefault();
+    if (event.key === "ArrowUp" && draft.text === "" && !event.altKey && !draft.editing && editLast())
+      event.preventDefault();
   };
 
   const onPaste = (event: ClipboardEvent) => {
@@ -203,7 +204,9 @@ export function Composer({ chat, name, onDialog }: Props) {
       onDragOver={(e) => hasFiles(e) && e.preventDefault()}
       onDrop={onDrop}
     >
-      {dropping > 0 && <div className="drop-hint">{filesAllowed ? t("composer.drop") : t("cant.files", { platform })}</div>}
+      {dropping > 0 && (
+        <div className="drop-hint">{filesAllowed ? t("composer.drop") : t("cant.files", { platform })}</div>
+      )}
       {(draft.replyTo || draft.editing) && (
         <div className="context">
           {draft.editing ? <IconPencil size={17} aria-hidden /> : <IconArrowBackUp size={17} aria-hidden />}
@@ -215,7 +218,14 @@ export function Composer({ chat, name, onDialog }: Props) {
             </strong>
             <span>{previewOf((draft.editing ?? draft.replyTo) as NonNullable<typeof draft.replyTo>, words)}</span>
           </div>
-          <ActionIcon variant="subtle" color="gray" size={28} aria-label={t("composer.cancel")} title="Esc" onClick={cancel}>
+          <ActionIcon
+            variant="subtle"
+            color="gray"
+            size={28}
+            aria-label={t("composer.cancel")}
+            title="Esc"
+            onClick={cancel}
+          >
             <IconX size={16} aria-hidden />
           </ActionIcon>
         </div>
@@ -253,7 +263,13 @@ export function Composer({ chat, name, onDialog }: Props) {
         </Tooltip>
         <Menu position="top-start" shadow="md" width={260}>
           <Menu.Target>
-            <ActionIcon variant="subtle" color="gray" size={38} aria-label={t("composer.more")} title={t("composer.more")}>
+            <ActionIcon
+              variant="subtle"
+              color="gray"
+              size={38}
+              aria-label={t("composer.more")}
+              title={t("composer.more")}
+            >
               <IconPlus size={20} stroke={1.7} aria-hidden />
             </ActionIcon>
           </Menu.Target>
@@ -264,7 +280,9 @@ export function Composer({ chat, name, onDialog }: Props) {
                 <Menu.Item
                   key={kind}
                   disabled={!can}
-                  leftSection={kind === "contact" ? <IconUser size={16} aria-hidden /> : <IconMapPin size={16} aria-hidden />}
+                  leftSection={
+                    kind === "contact" ? <IconUser size={16} aria-hidden /> : <IconMapPin size={16} aria-hidden />
+                  }
                   onClick={() => onDialog({ type: kind, chat })}
                 >
                   {t(`kind.${kind}`)}

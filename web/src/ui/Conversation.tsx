@@ -12,7 +12,7 @@ import { isOfferedTo, isWaiting, waitingSince } from "../core/state";
 import type { Chat } from "../core/types";
 import { urgency } from "./ChatLine";
 import { Composer } from "./Composer";
-import { useDesk, useDeskState, useNow, usePrefs, useWords } from "./context";
+import { useDesk, useDeskState, useNow, useWords } from "./context";
 import type { DialogRequest } from "./dialogs";
 import { MessageList } from "./MessageList";
 import { Avatar, platformName } from "./platform";
@@ -20,6 +20,8 @@ import { failed } from "./toast";
 
 interface Props {
   chat: Chat;
+  details: boolean;
+  onDetails: () => void;
   onAccept: (chat: Chat) => void;
   onAct: (action: "skip" | "decline", chat: Chat) => void;
   onDialog: (request: DialogRequest) => void;
@@ -38,11 +40,10 @@ function useTyping(chatId: string): boolean {
   return left > 0;
 }
 
-export function Conversation({ chat, onAccept, onAct, onDialog }: Props) {
+export function Conversation({ chat, details, onDetails, onAccept, onAct, onDialog }: Props) {
   const desk = useDesk();
   const words = useWords();
   const { t } = words;
-  const { prefs, setPrefs } = usePrefs();
   const me = useDeskState((s) => s.me);
   const colleagues = useDeskState((s) => s.colleagues);
   const typing = useTyping(chat.id);
@@ -84,7 +85,11 @@ export function Conversation({ chat, onAccept, onAct, onDialog }: Props) {
               <>
                 {platformName(chat.platform)}
                 {since !== null && (
-                  <span className="chat-wait" data-kind={urgency(now - since)} title={t("chat.waits", { time: words.span(now - since) })}>
+                  <span
+                    className="chat-wait"
+                    data-kind={urgency(now - since)}
+                    title={t("chat.waits", { time: words.span(now - since) })}
+                  >
                     {t("chat.waiting", { time: words.span(now - since) })}
                   </span>
                 )}
@@ -118,7 +123,13 @@ export function Conversation({ chat, onAccept, onAct, onDialog }: Props) {
               </Tooltip>
               <Menu position="bottom-end" shadow="md">
                 <Menu.Target>
-                  <ActionIcon className="narrow-only" variant="subtle" color="gray" size={36} aria-label={t("message.actions")}>
+                  <ActionIcon
+                    className="narrow-only"
+                    variant="subtle"
+                    color="gray"
+                    size={36}
+                    aria-label={t("message.actions")}
+                  >
                     <IconDots size={20} aria-hidden />
                   </ActionIcon>
                 </Menu.Target>
@@ -131,12 +142,12 @@ export function Conversation({ chat, onAccept, onAct, onDialog }: Props) {
           )}
           <Tooltip label={`${t("chat.details")} (D)`} openDelay={500}>
             <ActionIcon
-              variant={prefs.details ? "light" : "subtle"}
-              color={prefs.details ? "indigo" : "gray"}
+              variant={details ? "light" : "subtle"}
+              color={details ? "indigo" : "gray"}
               size={36}
               aria-label={t("chat.details")}
-              aria-pressed={prefs.details}
-              onClick={() => setPrefs({ details: !prefs.details })}
+              aria-pressed={details}
+              onClick={onDetails}
             >
               <IconLayoutSidebarRight size={19} stroke={1.7} aria-hidden />
             </ActionIcon>
@@ -167,7 +178,12 @@ export function Conversation({ chat, onAccept, onAct, onDialog }: Props) {
                   {t("chat.skip")}
                 </Button>
                 {offered && (
-                  <Button size="sm" variant="default" title={t("chat.declineHint")} onClick={() => onAct("decline", chat)}>
+                  <Button
+                    size="sm"
+                    variant="default"
+                    title={t("chat.declineHint")}
+                    onClick={() => onAct("decline", chat)}
+                  >
                     {t("chat.decline")}
                   </Button>
                 )}

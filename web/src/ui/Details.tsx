@@ -13,7 +13,8 @@ export function Details({ chat, onClose }: { chat: Chat; onClose: () => void }) 
   const colleague = useDeskState((s) => (chat.operator_id ? s.colleagues[chat.operator_id] : undefined));
   const c = chat.customer;
   const name = c?.name || c?.phone || c?.external_id || t("chat.unknown");
-  const operator = chat.operator_id === null ? "" : chat.operator_id === me?.id ? t("chat.you") : (colleague?.name ?? "");
+  const operator =
+    chat.operator_id === null ? "" : chat.operator_id === me?.id ? t("chat.you") : (colleague?.name ?? "");
   const facts: [label: string, value: string | undefined, copied?: boolean][] = [
     [t("details.phone"), c?.phone, true],
     [t("details.username"), c?.username ? `@${c.username.replace(/^@/, "")}` : undefined, true],

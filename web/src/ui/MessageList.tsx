@@ -155,7 +155,15 @@ export function MessageList({ chat, name, writable, onDialog }: Props) {
         {arrived}
       </p>
       {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keys */}
-      <div className="history-scroll" ref={scroller} onScroll={onScroll} tabIndex={0} role="log" aria-live="off" aria-label={t("history.label", { name })}>
+      <div
+        className="history-scroll"
+        ref={scroller}
+        onScroll={onScroll}
+        tabIndex={0}
+        role="log"
+        aria-live="off"
+        aria-label={t("history.label", { name })}
+      >
         {thread.loaded && rows.length === 0 && <p className="history-empty">{t("history.empty")}</p>}
         <div className="history-rows" style={{ height: virtualizer.getTotalSize() }}>
           {thread.loaded && rows.length > 0 && (
@@ -233,7 +241,13 @@ export function MessageList({ chat, name, writable, onDialog }: Props) {
           </div>
         ))}
       {!atEnd && thread.loaded && (
-        <button type="button" className="to-end" onClick={toEnd} aria-label={t("history.bottom")} title={t("history.bottom")}>
+        <button
+          type="button"
+          className="to-end"
+          onClick={toEnd}
+          aria-label={t("history.bottom")}
+          title={t("history.bottom")}
+        >
           <IconArrowDown size={19} aria-hidden />
           {chat.unread > 0 && <span className="unread">{chat.unread > 99 ? "99+" : chat.unread}</span>}
         </button>

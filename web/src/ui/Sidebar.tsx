@@ -1,7 +1,7 @@
 import { ActionIcon, Button, Menu, Tooltip } from "@mantine/core";
 import {
   IconFilter,
-  IconInbox,
+  type IconInbox,
   IconKeyboard,
   IconLogout,
   IconMessages,
@@ -273,7 +273,10 @@ function AccountMenu({ onDialog, signOut }: { onDialog: (request: DialogRequest)
             </Menu.Item>
           ))}
           <Menu.Divider />
-          <Menu.Item leftSection={<IconSettings size={16} aria-hidden />} onClick={() => onDialog({ type: "settings" })}>
+          <Menu.Item
+            leftSection={<IconSettings size={16} aria-hidden />}
+            onClick={() => onDialog({ type: "settings" })}
+          >
             {t("menu.settings")}
           </Menu.Item>
           <Menu.Item

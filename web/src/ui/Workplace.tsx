@@ -1,16 +1,17 @@
+import { useMediaQuery } from "@mantine/hooks";
 import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { mineOf, queueOf, unreadTotal } from "../core/state";
 import type { Chat } from "../core/types";
+import { Banner } from "./Banner";
 import { Conversation } from "./Conversation";
 import { useDesk, useDeskState, usePrefs, useWords } from "./context";
 import { Details } from "./Details";
 import { type DialogRequest, Dialogs } from "./dialogs";
+import { keyOf } from "./keys";
 import { Mark } from "./Mark";
 import { Sidebar, type Tab } from "./Sidebar";
-import { Banner } from "./Banner";
 import { failed } from "./toast";
 import { useAllChats } from "./useAllChats";
-import { keyOf } from "./keys";
 
 function matches(chat: Chat, query: string): boolean {
   if (!query) return true;
@@ -33,6 +34,15 @@ export function Workplace({ signOut }: { signOut: () => void }) {
   const [platform, setPlatform] = useState("");
   const [dialog, setDialog] = useState<DialogRequest | null>(null);
   const all = useAllChats(tab === "all", platform);
+  // Where there is room the details stand beside the conversation, as chosen;
+  // elsewhere they cover it, so they are opened each time.
+  const roomy = useMediaQuery("(min-width: 1181px)", true, { getInitialValueInEffect: false });
+  const [covering, setCovering] = useState<string | null>(null);
+  const details = roomy ? prefs.details : covering !== null && covering === selected;
+  const toggleDetails = useCallback(() => {
+    if (roomy) setPrefs({ details: !prefs.details });
+    else setCovering((c) => (c === desk.store.get().selected ? null : desk.store.get().selected));
+  }, [roomy, prefs.details, setPrefs, desk]);
 
   const mine = useMemo(() => mineOf(state), [state]);
   const queue = useMemo(() => queueOf(state), [state]);
@@ -135,7 +145,7 @@ export function Workplace({ signOut }: { signOut: () => void }) {
         case "n":
           return run(takeNext);
         case "d":
-          return run(() => setPrefs({ details: !prefs.details }));
+          return run(toggleDetails);
         case "i":
           return run(() => document.getElementById("composer")?.focus());
         case "Escape":
@@ -160,7 +170,7 @@ export function Workplace({ signOut }: { signOut: () => void }) {
     };
     document.addEventListener("keydown", onKey);
     return () => document.removeEventListener("keydown", onKey);
-  }, [desk, open, takeNext, accept, act, prefs.details, setPrefs]);
+  }, [desk, open, takeNext, accept, act, toggleDetails]);
 
   // A closed tab takes unfinished uploads with it.
   useEffect(() => {
@@ -173,7 +183,7 @@ export function Workplace({ signOut }: { signOut: () => void }) {
 
   const chat = selected ? state.chats[selected] : undefined;
   return (
-    <div className="desk" data-open={chat ? "" : undefined} data-details={chat && prefs.details ? "" : undefined}>
+    <div className="desk" data-open={chat ? "" : undefined} data-details={chat && details ? "" : undefined}>
       <Banner />
       <Sidebar
         tab={tab}
@@ -194,7 +204,15 @@ export function Workplace({ signOut }: { signOut: () => void }) {
         signOut={signOut}
       />
       {chat ? (
-        <Conversation key={chat.id} chat={chat} onAccept={accept} onAct={act} onDialog={setDialog} />
+        <Conversation
+          key={chat.id}
+          chat={chat}
+          details={details}
+          onDetails={toggleDetails}
+          onAccept={accept}
+          onAct={act}
+          onDialog={setDialog}
+        />
       ) : (
         <main className="nothing">
           <Mark size={56} />
@@ -230,7 +248,7 @@ export function Workplace({ signOut }: { signOut: () => void }) {
           </dl>
         </main>
       )}
-      {chat && prefs.details && <Details chat={chat} onClose={() => setPrefs({ details: false })} />}
+      {chat && details && <Details chat={chat} onClose={toggleDetails} />}
       <Dialogs request={dialog} onClose={() => setDialog(null)} />
     </div>
   );

@@ -45,7 +45,10 @@ export function useNow(interval: number): number {
 }
 
 /** A file as an object URL, held while the component lives. */
-export function useFile(id: string | undefined, wanted = true): { url: string | null; failed: boolean; retry: () => void } {
+export function useFile(
+  id: string | undefined,
+  wanted = true,
+): { url: string | null; failed: boolean; retry: () => void } {
   const { files } = useDesk();
   const [url, setUrl] = useState<string | null>(() => (id ? files.peek(id) : null));
   const [failed, setFailed] = useState(false);

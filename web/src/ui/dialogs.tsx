@@ -6,7 +6,7 @@ import type { Chat, Message } from "../core/types";
 import type { Key } from "../i18n";
 import { useDesk, useDeskState, usePrefs, useWords } from "./context";
 import { Avatar, platformName } from "./platform";
-import { previewOf, say } from "./preview";
+import { known, previewOf } from "./preview";
 import { done, failed } from "./toast";
 
 export type DialogRequest =
@@ -83,7 +83,13 @@ function Content({ request, onClose }: { request: DialogRequest; onClose: () => 
   }
 }
 
-function Confirm({ text, action, danger, onConfirm, onClose }: {
+function Confirm({
+  text,
+  action,
+  danger,
+  onConfirm,
+  onClose,
+}: {
   text: string;
   action: string;
   danger?: boolean;
@@ -297,8 +303,8 @@ function Timeline({ message }: { message: Message }) {
 }
 
 function timelineWord(what: string, t: (key: Key) => string): string {
-  const key = `timeline.${what}` as Key;
-  return t(key) ?? what;
+  const key = `timeline.${what}`;
+  return known(key) ? t(key) : what;
 }
 
 /** {"attempt":2,"ok":false} as "attempt: 2 · ok: false" */
@@ -388,7 +394,12 @@ function LocationForm({ chat, onClose }: { chat: Chat; onClose: () => void }) {
           value={lat}
           onChange={(e) => typed(e.currentTarget.value)}
         />
-        <TextInput label={t("locationForm.lon")} inputMode="decimal" value={lon} onChange={(e) => setLon(e.currentTarget.value)} />
+        <TextInput
+          label={t("locationForm.lon")}
+          inputMode="decimal"
+          value={lon}
+          onChange={(e) => setLon(e.currentTarget.value)}
+        />
       </div>
       <p className="dialog-hint">{lat && lon && !good ? t("locationForm.bad") : t("locationForm.hint")}</p>
       <TextInput label={t("locationForm.name")} value={title} onChange={(e) => setTitle(e.currentTarget.value)} />

@@ -33,7 +33,13 @@ export function platformName(platform: string): string {
 export function PlatformIcon({ platform, size = 14 }: { platform: string; size?: number }) {
   const Icon = looks[platform]?.icon ?? IconMessage2;
   return (
-    <span className="platform" data-platform={platform} role="img" aria-label={platformName(platform)} title={platformName(platform)}>
+    <span
+      className="platform"
+      data-platform={platform}
+      role="img"
+      aria-label={platformName(platform)}
+      title={platformName(platform)}
+    >
       <Icon size={size} stroke={2} aria-hidden />
     </span>
   );
@@ -52,7 +58,17 @@ function hue(id: string): number {
   return h % 8;
 }
 
-export function Avatar({ id, name, platform, size = 40 }: { id: string; name: string; platform?: string; size?: number }) {
+export function Avatar({
+  id,
+  name,
+  platform,
+  size = 40,
+}: {
+  id: string;
+  name: string;
+  platform?: string;
+  size?: number;
+}) {
   return (
     <span className="avatar" data-hue={hue(id)} data-size={size}>
       <span aria-hidden>{initials(name)}</span>

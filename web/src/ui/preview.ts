@@ -1,8 +1,9 @@
 import type { Failure, Message, Status } from "../core/types";
-import { en } from "../i18n/en";
 import type { Key, Words } from "../i18n";
+import { en } from "../i18n/en";
 
-function known(key: string): key is Key {
+/** Whether there are words for a key that was put together. */
+export function known(key: string): key is Key {
   return Object.hasOwn(en, key);
 }
 
