@@ -36,6 +36,8 @@ export type ChatAction = "accept" | "skip" | "decline" | "close";
 
 /** How long an operator's typing sign lasts at the customer's, about: then it is sent again. */
 const typingEvery = 4_000;
+/** Messages of a page of history. seq has no gaps, so a page is asked for by both its ends. */
+const pageSize = 60;
 /** A hole in a thread is looked at after this: the missing event may be on its way. */
 const freshenAfter = 250;
 
@@ -200,11 +202,13 @@ export class Desk {
     if (this.store.get().threads[chatId]?.loading) return;
     this.store.set((s) => putThread(s, chatId, (t) => ({ ...t, loading: "first", error: null })));
     try {
-      const page = await this.rest.messages(chatId, {});
+      const { chats } = this.store.get();
+      const known = chats[chatId]?.last_seq ?? chats[chatId]?.last_message?.seq;
+      const page = await this.rest.messages(chatId, known ? { after_seq: Math.max(0, known - pageSize) } : {}, pageSize);
       this.store.set((s) =>
         putThread(s, chatId, (t) => {
           const items = withoutGap(addPage(t, page.items));
-          const complete = items.length === 0 || items[0]?.seq === 1 || page.next_cursor === null;
+          const complete = items.length === 0 || items[0]?.seq === 1;
           return { ...emptyThread, items, complete, loaded: true };
         }),
       );
@@ -220,11 +224,12 @@ export class Desk {
     if (!thread?.loaded || thread.loading || thread.complete || !first) return;
     this.store.set((s) => putThread(s, chatId, (t) => ({ ...t, loading: "older", error: null })));
     try {
-      const page = await this.rest.messages(chatId, { before_seq: first.seq });
+      const range = { before_seq: first.seq, after_seq: Math.max(0, first.seq - 1 - pageSize) };
+      const page = await this.rest.messages(chatId, range, pageSize);
       this.store.set((s) =>
         putThread(s, chatId, (t) => {
           const items = addPage(t, page.items);
-          const complete = page.items.length === 0 || items[0]?.seq === 1 || page.next_cursor === null;
+          const complete = page.items.length === 0 || items[0]?.seq === 1;
           return { ...t, items, complete, loading: null };
         }),
       );
@@ -291,9 +296,7 @@ export class Desk {
     }
   }
 
-  /** Administrators may list everybody; others know the colleagues of whom events tell. */
   async loadColleagues(): Promise<void> {
-    if (this.store.get().me?.role !== "admin") return;
     try {
       const list = await this.rest.operators();
       this.store.set((s) => {

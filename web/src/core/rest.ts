@@ -103,7 +103,7 @@ export class Rest {
     return this.body(this.client.GET("/api/v1/chats/{id}", { params: { path: { id } } }));
   }
 
-  /** A page of history, oldest first: the newest messages, or those next to a seq. */
+  /** A page of history, oldest first: the newest messages, or those between two seqs. */
   messages(id: string, at: { before_seq?: number; after_seq?: number }, limit = 60): Promise<Page<Message>> {
     return this.body(
       this.client.GET("/api/v1/chats/{id}/messages", { params: { path: { id }, query: { ...at, limit } } }),
