@@ -204,7 +204,11 @@ export class Desk {
     try {
       const { chats } = this.store.get();
       const known = chats[chatId]?.last_seq ?? chats[chatId]?.last_message?.seq;
-      const page = await this.rest.messages(chatId, known ? { after_seq: Math.max(0, known - pageSize) } : {}, pageSize);
+      const page = await this.rest.messages(
+        chatId,
+        known ? { after_seq: Math.max(0, known - pageSize) } : {},
+        pageSize,
+      );
       this.store.set((s) =>
         putThread(s, chatId, (t) => {
           const items = withoutGap(addPage(t, page.items));

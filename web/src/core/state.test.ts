@@ -21,7 +21,10 @@ import type { Chat, Hello, Message } from "./types";
 
 const me = { id: "me", name: "Anna", role: "operator" as const };
 
-function loaded(items: Message[], chats: Chat[] = [chat({ last_seq: items.length, last_message: items.at(-1) ?? null })]): DeskState {
+function loaded(
+  items: Message[],
+  chats: Chat[] = [chat({ last_seq: items.length, last_message: items.at(-1) ?? null })],
+): DeskState {
   return {
     ...initialState,
     me,
@@ -98,9 +101,17 @@ describe("events", () => {
   });
 
   it("keeps presence of colleagues and of oneself", () => {
-    const one = applyEvent(loaded([]), event(1, { type: "operator.presence", operator: { id: "b", name: "Boris", status: "away" } }), 0);
+    const one = applyEvent(
+      loaded([]),
+      event(1, { type: "operator.presence", operator: { id: "b", name: "Boris", status: "away" } }),
+      0,
+    );
     expect(one.colleagues.b).toMatchObject({ name: "Boris", status: "away" });
-    const two = applyEvent(one, event(2, { type: "operator.presence", operator: { id: "me", name: "Anna", status: "away" } }), 0);
+    const two = applyEvent(
+      one,
+      event(2, { type: "operator.presence", operator: { id: "me", name: "Anna", status: "away" } }),
+      0,
+    );
     expect(two.me?.presence).toBe("away");
   });
 });

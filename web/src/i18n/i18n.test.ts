@@ -65,7 +65,14 @@ describe("words", () => {
   it("measures spans and sizes", () => {
     const w = wordsOf("en");
     expect([0, 59_000, 60_000, 3_600_000, 90_000_000].map(w.span)).toEqual(["0 s", "59 s", "1 min", "1 h", "1 day"]);
-    expect([0, 1023, 1024, 1536, 150 * 1024, 5 << 20].map(w.size)).toEqual(["0 B", "1,023 B", "1 KB", "1.5 KB", "150 KB", "5 MB"]);
+    expect([0, 1023, 1024, 1536, 150 * 1024, 5 << 20].map(w.size)).toEqual([
+      "0 B",
+      "1,023 B",
+      "1 KB",
+      "1.5 KB",
+      "150 KB",
+      "5 MB",
+    ]);
     expect(wordsOf("ru").size(1536)).toBe("1,5 КБ");
   });
 });

@@ -23,7 +23,11 @@ describe("links in texts", () => {
 
   it("loses no character", () => {
     for (const text of ["", "plain", "https://a.b", "x https://a.b y https://c.d", "https://", "(https://a.b)"]) {
-      expect(pieces(text).map((p) => p.text).join("")).toBe(text);
+      expect(
+        pieces(text)
+          .map((p) => p.text)
+          .join(""),
+      ).toBe(text);
     }
   });
 
@@ -44,8 +48,19 @@ describe("words for things", () => {
     expect(previewOf(message(1, { text: "two\n lines" }), en)).toBe("two lines");
     expect(previewOf(message(1, { kind: "image", text: "" }), en)).toBe("Photo");
     expect(previewOf(message(1, { kind: "voice", text: "" }), en)).toBe("Voice message");
-    expect(previewOf(message(1, { kind: "document", text: "", files: [{ id: "f", kind: "document", name: "a.pdf", state: "ready" }] }), en)).toBe("a.pdf");
-    expect(previewOf(message(1, { kind: "service", text: "", service: "blocked" }), en)).toBe("The customer blocked the account");
+    expect(
+      previewOf(
+        message(1, {
+          kind: "document",
+          text: "",
+          files: [{ id: "f", kind: "document", name: "a.pdf", state: "ready" }],
+        }),
+        en,
+      ),
+    ).toBe("a.pdf");
+    expect(previewOf(message(1, { kind: "service", text: "", service: "blocked" }), en)).toBe(
+      "The customer blocked the account",
+    );
     expect(previewOf(message(1, { kind: "service", text: "", service: "poked" }), en)).toBe("Event: poked");
     expect(previewOf(message(1, { deleted_at: "2026-11-21T10:00:00Z" }), en)).toBe("Message deleted");
   });
