@@ -1,0 +1,1 @@
+// The browser tests: `npm run e2e`. Being written: see desk.mjs.
