@@ -133,6 +133,7 @@ function capabilities(platform) {
       inline_keyboard: false,
     });
   }
+  if (platform === "infobip") Object.assign(base, { edit: false, delete: false, delivered: true, read: true });
   if (platform === "mfms") {
     Object.assign(base, {
       send: ["text", "image", "document"],
@@ -306,7 +307,9 @@ export async function start({ port = 0, demo = true } = {}) {
       );
       return;
     }
-    steps.forEach((status, i) => setTimeout(() => update(message, { status, status_at: iso() }), 60 * (i + 1)));
+    for (const [i, status] of steps.entries()) {
+      setTimeout(() => update(message, { status, status_at: iso() }), 60 * (i + 1));
+    }
   }
 
   // ---- calls ----
