@@ -18,6 +18,7 @@ import {
   putMessage,
   putThread,
   queueOf,
+  takeEarly,
   withoutGap,
 } from "./state";
 import { Store } from "./store";
@@ -213,7 +214,7 @@ export class Desk {
         putThread(s, chatId, (t) => {
           const items = withoutGap(addPage(t, page.items));
           const complete = items.length === 0 || items[0]?.seq === 1;
-          return { ...emptyThread, items, complete, loaded: true };
+          return takeEarly({ ...emptyThread, items, complete, loaded: true, early: t.early });
         }),
       );
       this.freshen(chatId);
@@ -234,7 +235,7 @@ export class Desk {
         putThread(s, chatId, (t) => {
           const items = addPage(t, page.items);
           const complete = page.items.length === 0 || items[0]?.seq === 1;
-          return { ...t, items, complete, loading: null };
+          return takeEarly({ ...t, items, complete, loading: null });
         }),
       );
     } catch (error) {
@@ -268,13 +269,15 @@ export class Desk {
     try {
       const page = await this.rest.messages(chatId, { after_seq: last }, 200);
       this.store.set((s) =>
-        putThread(s, chatId, (t) => ({
-          ...t,
-          items: addPage(t, page.items),
-          loading: null,
-          stale: false,
-          error: null,
-        })),
+        putThread(s, chatId, (t) =>
+          takeEarly({
+            ...t,
+            items: addPage(t, page.items),
+            loading: null,
+            stale: false,
+            error: null,
+          }),
+        ),
       );
       if (page.next_cursor !== null && page.items.length > 0) this.freshen(chatId);
     } catch (error) {
@@ -284,7 +287,7 @@ export class Desk {
 
   private threadFailed(chatId: string, error: unknown): void {
     const code = error instanceof RestError ? error.code : "other";
-    this.store.set((s) => putThread(s, chatId, (t) => ({ ...t, loading: null, error: code })));
+    this.store.set((s) => putThread(s, chatId, (t) => takeEarly({ ...t, loading: null, error: code })));
   }
 
   async loadCapabilities(accountId: string): Promise<void> {

@@ -128,7 +128,7 @@ export class Drafts {
 
   retry(chatId: string, key: string): void {
     const attachment = this.get(chatId).attachments.find((a) => a.key === key);
-    if (!attachment || attachment.state !== "failed") return;
+    if (attachment?.state !== "failed") return;
     this.patch(chatId, key, { state: "uploading", progress: 0, detail: undefined });
     void this.run(chatId, attachment);
   }

@@ -12,6 +12,7 @@ import {
   putChat,
   putMessage,
   queueOf,
+  takeEarly,
   typingLife,
   unreadTotal,
   waitingSince,
@@ -158,6 +159,17 @@ describe("history", () => {
     const items = addPage(thread, [message(1), message(2), sent(3, { status: "sent" })]);
     expect(items.map((m) => m.seq)).toEqual([1, 2, 3]);
     expect(items[2]?.status).toBe("read");
+  });
+
+  it("keeps what events told while a page was on its way", () => {
+    const state: DeskState = { ...initialState, threads: { c1: { ...emptyThread, loading: "first" } } };
+    const told = (m: Message) => applyEvent(state, { cursor: "9", type: "message.updated", message: m }, 0).threads.c1;
+    const early = told(sent(2, { chat_id: "c1", status: "delivered" }))?.early;
+    // The page was read before the status changed.
+    const page = [message(1, { chat_id: "c1" }), sent(2, { chat_id: "c1", status: "queued" })];
+    const thread = takeEarly({ ...emptyThread, items: page, loaded: true, early });
+    expect(thread.items.map((m) => m.status)).toEqual(["received", "delivered"]);
+    expect(thread.early).toBeUndefined();
   });
 
   it("cuts off what stands before a gap", () => {

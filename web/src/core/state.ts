@@ -15,6 +15,8 @@ export interface Thread {
   /** Newer messages exist that were not seen: fetch what follows the last item. */
   stale: boolean;
   error: string | null;
+  /** What events told while a page was under way, which may be older than they: see takeEarly. */
+  early?: readonly Message[];
 }
 
 export type Phase = "idle" | "connecting" | "online" | "waiting" | "replaced" | "signed_out";
@@ -131,7 +133,7 @@ function place(items: readonly Message[], seq: number): number {
 
 /** A message of the live stream into the loaded part of its chat. */
 export function addLive(thread: Thread, message: Message): Thread {
-  if (!thread.loaded) return thread;
+  if (!thread.loaded) return keepEarly(thread, message);
   const at = place(thread.items, message.seq);
   const there = thread.items[at];
   if (there?.seq === message.seq) {
@@ -143,8 +145,17 @@ export function addLive(thread: Thread, message: Message): Thread {
   const next = last ? last.seq + 1 : 1;
   // Without any item loaded there is nothing yet, so the first must be seq 1.
   if (message.seq === next) return { ...thread, items: [...thread.items, message], complete: thread.complete || !last };
-  if (message.seq > next) return thread.stale ? thread : { ...thread, stale: true };
-  return thread; // older than what is loaded: history brings it
+  if (message.seq > next) return keepEarly(thread.stale ? thread : { ...thread, stale: true }, message);
+  return keepEarly(thread, message); // older than what is loaded: history brings it
+}
+
+function keepEarly(thread: Thread, message: Message): Thread {
+  return thread.loading ? { ...thread, early: [...(thread.early ?? []), message] } : thread;
+}
+
+/** A thread whose page has come, with what events told in the meantime. */
+export function takeEarly(thread: Thread): Thread {
+  return (thread.early ?? []).reduce(addLive, { ...thread, early: undefined });
 }
 
 /** A page of history joined with what is loaded. */

@@ -359,7 +359,6 @@ export function Lightbox({ request, onClose }: { request: LightboxRequest; onClo
   const step = (by: number) => setIndex((i) => (i + by + count) % count);
   const name = file?.name || t("kind.image");
   return (
-    // biome-ignore lint/a11y/useKeyWithClickEvents: Escape closes a dialog by itself; a click beside the picture is one more way
     <dialog
       ref={dialog}
       className="lightbox"

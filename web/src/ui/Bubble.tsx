@@ -42,7 +42,8 @@ interface Props {
 const failedStatuses = new Set<Status>(["failed", "expired", "canceled"]);
 
 /** Up to three emoji and nothing else are shown large. */
-const onlyEmoji = /^(?:\p{Extended_Pictographic}[\p{Emoji_Modifier}\u200d\ufe0f\p{Extended_Pictographic}]*\s?){1,3}$/u;
+const onlyEmoji =
+  /^(?:\p{Extended_Pictographic}(?:\p{Emoji_Modifier}|\u200d|\ufe0f|\p{Extended_Pictographic})*\s?){1,3}$/u;
 
 export const Bubble = memo(function Bubble(p: Props) {
   const desk = useDesk();
@@ -56,7 +57,9 @@ export const Bubble = memo(function Bubble(p: Props) {
   const text = p.messages.map((m) => m.text).find(Boolean) ?? "";
   const files = p.messages.flatMap((m) => m.files ?? []);
   const sender = senderName(head, p.me, p.name, t);
-  const bare = head.kind === "sticker" || (head.kind === "text" && !head.reply_to && onlyEmoji.test(text.trim()));
+  const bare =
+    head.kind === "sticker" ||
+    (head.kind === "text" && !head.reply_to && text.length <= 40 && onlyEmoji.test(text.trim()));
   const visual =
     files.length > 0 &&
     files.every((f) => (f.kind === "image" || f.kind === "video") && f.state === "ready") &&

@@ -196,6 +196,7 @@ export function Composer({ chat, name, onDialog }: Props) {
 
   const attachLabel = filesAllowed ? t("composer.attach") : t("cant.files", { platform });
   return (
+    // biome-ignore lint/a11y/noStaticElementInteractions: files may be dropped here; the button beside does the same
     <footer
       className="composer"
       data-dropping={dropping > 0 ? "" : undefined}

@@ -97,7 +97,9 @@ export function MessageList({ chat, name, writable, onDialog }: Props) {
     const el = scroller.current;
     if (!el) return;
     setAtEnd(el.scrollHeight - el.scrollTop - el.clientHeight < endZone);
-    if (el.scrollTop < 800 && placed.current) void desk.loadOlder(chat.id);
+    // What failed is tried again by its button, not by every look.
+    const broken = desk.store.get().threads[chat.id]?.error != null;
+    if (el.scrollTop < 800 && placed.current && !broken) void desk.loadOlder(chat.id);
   }, [desk, chat.id]);
 
   // A short first page leaves nothing to scroll: fetch on until the screen is full.
@@ -154,11 +156,11 @@ export function MessageList({ chat, name, writable, onDialog }: Props) {
       <p className="sr-only" aria-live="polite">
         {arrived}
       </p>
-      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keys */}
       <div
         className="history-scroll"
         ref={scroller}
         onScroll={onScroll}
+        // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keys
         tabIndex={0}
         role="log"
         aria-live="off"

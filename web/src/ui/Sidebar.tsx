@@ -69,7 +69,7 @@ export function Sidebar(p: Props) {
     <nav className="sidebar" aria-label={t("list.label")}>
       <header className="sidebar-head">
         <Mark size={30} />
-        <strong className="wordmark">{t("app.name")}</strong>
+        <h1 className="wordmark">{t("app.name")}</h1>
         <AccountMenu onDialog={p.onDialog} signOut={p.signOut} />
       </header>
 

@@ -154,6 +154,9 @@ function DeleteMessage({ message, onClose }: { message: Message; onClose: () => 
   );
 }
 
+/** Who can take a chat at once comes first. */
+const order = { online: 0, away: 1, offline: 2 } as const;
+
 function Transfer({ chat, onClose }: { chat: Chat; onClose: () => void }) {
   const desk = useDesk();
   const words = useWords();
@@ -162,7 +165,6 @@ function Transfer({ chat, onClose }: { chat: Chat; onClose: () => void }) {
   const colleagues = useDeskState((s) => s.colleagues);
   const [query, setQuery] = useState("");
   const [skill, setSkill] = useState("");
-  const order = { online: 0, away: 1, offline: 2 } as const;
   useEffect(() => {
     void desk.loadColleagues();
   }, [desk]);
@@ -418,7 +420,8 @@ function LocationForm({ chat, onClose }: { chat: Chat; onClose: () => void }) {
 function Settings() {
   const { t } = useWords();
   const { prefs, setPrefs } = usePrefs();
-  const { colorScheme, setColorScheme } = useMantineColorScheme();
+  // Stopping transitions meanwhile would need an inline style, which is forbidden.
+  const { colorScheme, setColorScheme } = useMantineColorScheme({ keepTransitions: true });
   const [denied, setDenied] = useState(notificationsAllowed() === "denied");
   const turnNotifications = async (on: boolean) => {
     if (!on) {

@@ -71,7 +71,8 @@ export function Avatar({
 }) {
   return (
     <span className="avatar" data-hue={hue(id)} data-size={size}>
-      <span aria-hidden>{initials(name)}</span>
+      {/* Drawn by the style sheet: a picture, not words that a name would have to contain. */}
+      <span aria-hidden data-initials={initials(name)} />
       {platform && <PlatformIcon platform={platform} size={size >= 40 ? 12 : 10} />}
     </span>
   );
