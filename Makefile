@@ -24,30 +24,30 @@ help: ## list the commands
 .PHONY: run
 run: ## build and run everything on this machine, with simulated messengers and customers
 	@scripts/setup.sh run
-	@$(MAKE) bin/switchboard
+	@$(MAKE) -s bin/switchboard
 	@exec bin/switchboard demo $(ARGS)
 
 .PHONY: test
 test: ## run all tests (Go with the race detector, web, browser); ends with a summary
 	@scripts/setup.sh test
-	@$(MAKE) bin/switchboard
+	@$(MAKE) -s bin/switchboard
 	@exec scripts/test.sh
 
 .PHONY: build
 build: ## build bin/switchboard
 	@scripts/setup.sh build
-	@$(MAKE) bin/switchboard
+	@$(MAKE) -s bin/switchboard
 
 .PHONY: lint
 lint: ## check formatting and run the static checks
 	@scripts/setup.sh build
-	@$(MAKE) web/dist/index.html
+	@$(MAKE) -s web/dist/index.html
 	@scripts/lint.sh all
 
 .PHONY: bench
 bench: ## build and run the benchmarks
 	@scripts/setup.sh bench
-	@$(MAKE) bin/switchboard
+	@$(MAKE) -s bin/switchboard
 	@exec bin/switchboard bench $(ARGS)
 
 .PHONY: up

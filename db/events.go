@@ -133,7 +133,7 @@ func (d *DB) EventsFor(ctx context.Context, o switchboard.Operator, after, upTo 
 	if err := d.pool.QueryRow(ctx, `select coalesce((select id from events order by id limit 1), 0)`).Scan(&oldest); err != nil {
 		return nil, fmt.Errorf("reading the oldest event: %w", err)
 	}
-	if after > 0 && after < upTo && oldest > after+1 {
+	if after < upTo && oldest > after+1 {
 		// The first kept event is far above the cursor only after retention: a
 		// fresh table starts at 1.
 		var pruned bool

@@ -14,9 +14,10 @@ import (
 // intake is the group commit: whatever waits at the moment is stored in one
 // transaction, and everybody who waited is answered after its commit.
 //
-// There are two committers, so that one gathers (and its updates are verified)
-// while the other waits for the disk. A chat always goes to the same one: an
-// update that arrives after another of its chat was answered is stored later.
+// One committer per process: with two, batches were half as large and 64
+// connections got 18,000 webhooks/s where one gives 20,000 (two cores). A chat
+// always goes to the same line, so an update that arrives after another of its
+// chat was answered is stored later.
 type intake struct {
 	store   Store
 	bus     Bus
@@ -26,7 +27,7 @@ type intake struct {
 }
 
 const (
-	committers = 2
+	committers = 1
 	// maxGather bounds one transaction. At 64 connections it never fills; at
 	// thousands it keeps a commit around 10 ms.
 	maxGather = 512

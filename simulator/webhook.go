@@ -19,9 +19,11 @@ type delivery struct {
 	body     []byte
 	expires  time.Time // zero: never
 	attempts int
+	fault    string
 	forged   bool // first attempt with a wrong signature
 	lose     bool // ignore the first answer
-	fault    string
+	// notBefore holds this delivery, and those of its key behind it.
+	notBefore time.Time
 	// acked is called once, after the first 2xx, with the answer's body.
 	acked func(body []byte)
 }
@@ -120,14 +122,7 @@ func (d *dispatcher) add(v *delivery) {
 			d.sim.after(wait, func() { d.release(q, epoch) })
 			return
 		case FaultWebhookDelay:
-			d.pending++
-			q.items = append(q.items, v)
-			if !q.busy {
-				q.busy = true
-				epoch := d.epoch
-				d.sim.after(time.Duration(f.Delay), func() { d.requeue(q, epoch) })
-			}
-			return
+			v.notBefore = time.Now().Add(time.Duration(f.Delay))
 		case FaultBadSignature:
 			v.forged = true
 		case FaultLostAnswer:
@@ -200,6 +195,10 @@ func (d *dispatcher) work(ctx context.Context) {
 			continue
 		}
 		v, url, epoch := q.items[0], d.url, d.epoch
+		if wait := time.Until(v.notBefore); !v.notBefore.IsZero() && wait > 0 {
+			d.sim.after(wait, func() { d.requeue(q, epoch) })
+			continue
+		}
 		v.attempts++
 		d.mu.Unlock()
 		ok, retryAfter, answer, problem := d.post(ctx, url, v)

@@ -235,6 +235,7 @@ type system struct {
 	metrics *prometheus.Registry
 	beat    *heartbeat
 	router  chi.Router
+	parts   []func() error // further conditions of readiness
 }
 
 func (s *system) has(role string) bool { return slices.Contains(s.roles, role) }
@@ -342,6 +343,7 @@ func (s *system) addRoles(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		s.parts = append(s.parts, hub.Ready)
 		s.router.Handle("/ws/v1", hub.Handler())
 		restapi.RegisterSessions(api, tokens)
 		s.group.Add(service.Part{Name: "chathub", Run: hub.Run, Budget: 8 * time.Second})
@@ -436,6 +438,11 @@ func (s *system) readiness(ctx context.Context) error {
 	}
 	if err := s.bus.Ready(); err != nil {
 		return fmt.Errorf("bus: %w", err)
+	}
+	for _, ready := range s.parts {
+		if err := ready(); err != nil {
+			return err
+		}
 	}
 	return nil
 }
