@@ -406,6 +406,7 @@ export async function mockTests(t) {
     await until(async () => (await page.locator(".line").count()) === 1, "found");
     await page.keyboard.press("Enter");
     await page.waitForSelector(".chat-head h2:has-text('Ольга')");
+    equal(await page.inputValue("#composer"), "", "the field after Enter in the search");
     await page.keyboard.press("Escape");
     await page.keyboard.press("?");
     await page.waitForSelector("[role=dialog]:has-text('Keyboard shortcuts')");
@@ -413,6 +414,7 @@ export async function mockTests(t) {
     await page.waitForSelector("[role=dialog]", { state: "detached" });
     await page.keyboard.press("x");
     await page.waitForSelector("[role=dialog]:has-text('Close this chat?')");
+    await until(() => page.evaluate(() => document.activeElement?.textContent === "Close chat"), "the focus on the answer");
     await page.keyboard.press("Enter");
     await page.waitForSelector(".nothing");
     equal([...server.chats.values()].find((c) => c.customer.name.startsWith("Ольга")).state, "closed", "the chat");

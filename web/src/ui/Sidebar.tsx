@@ -84,7 +84,10 @@ export function Sidebar(p: Props) {
           value={p.query}
           onChange={(e) => p.setQuery(e.currentTarget.value)}
           onKeyDown={(e) => {
-            if (e.key === "Enter" && p.list[0]) p.onOpen(p.list[0]);
+            if (e.key !== "Enter" || e.nativeEvent.isComposing || !p.list[0]) return;
+            // The chat's field takes the focus at once, and must not get the line break.
+            e.preventDefault();
+            p.onOpen(p.list[0]);
           }}
         />
         {p.query && (
