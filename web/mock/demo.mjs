@@ -206,14 +206,14 @@ export function fill(c, { png, wav, iso }) {
   offered.queued_at = iso(40_000);
   c.addMessage(offered, say("Мне нужен счёт на юрлицо", 40_000), true);
 
-  const closed = c.addChat("telegram", "Павел Дуров-младший", {
+  const closed = c.addChat("telegram", "Павел Романов", {
     state: "closed",
     operator_id: anna.id,
     age: 80 * hour,
   });
   c.addMessage(closed, say("Всё получил, спасибо!", 50 * hour), true);
   c.addMessage(closed, out("Рады помочь!", 50 * hour - minute), true);
-  read(closed);
+  Object.assign(read(closed), { state: "closed", operator_id: anna.id }); // the message had opened it again
 
   boris.presence = "online";
   admin.presence = "away";
