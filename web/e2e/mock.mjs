@@ -414,7 +414,10 @@ export async function mockTests(t) {
     await page.waitForSelector("[role=dialog]", { state: "detached" });
     await page.keyboard.press("x");
     await page.waitForSelector("[role=dialog]:has-text('Close this chat?')");
-    await until(() => page.evaluate(() => document.activeElement?.textContent === "Close chat"), "the focus on the answer");
+    await until(
+      () => page.evaluate(() => document.activeElement?.textContent === "Close chat"),
+      "the focus on the answer",
+    );
     await page.keyboard.press("Enter");
     await page.waitForSelector(".nothing");
     equal([...server.chats.values()].find((c) => c.customer.name.startsWith("Ольга")).state, "closed", "the chat");
