@@ -583,7 +583,7 @@ func (r *bench) settled(ctx context.Context, s *benchService, n int64) error {
 	}
 }
 
-// platform runs a zero-latency Viber.
+// platform runs a zero-latency Telegram.
 func platform(ctx context.Context) (base string, stop func(), err error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -610,14 +610,13 @@ func (r *bench) bareCalls(ctx context.Context, base string) (float64, error) {
 	start := time.Now()
 	for i := range 128 {
 		wg.Go(func() {
-			body := fmt.Sprintf(`{"receiver":"bench-customer-%06d==","type":"text","text":"On its way","sender":{"name":"Bench"}}`, i)
+			body := fmt.Sprintf(`{"chat_id":%d,"text":"On its way"}`, 5551000000+i)
 			for ctx.Err() == nil {
-				req, err := http.NewRequestWithContext(ctx, "POST", base+"/viber/pa/send_message", strings.NewReader(body))
+				req, err := http.NewRequestWithContext(ctx, "POST", base+"/telegram/bot"+demoTelegramToken+"/sendMessage", strings.NewReader(body))
 				if err != nil {
 					failed.Store(&err)
 					return
 				}
-				req.Header.Set("X-Viber-Auth-Token", demoViberToken)
 				req.Header.Set("Content-Type", "application/json")
 				res, err := client.Do(req)
 				if err != nil {
@@ -628,7 +627,7 @@ func (r *bench) bareCalls(ctx context.Context, base string) (float64, error) {
 				}
 				answer, _ := io.ReadAll(res.Body)
 				_ = res.Body.Close()
-				if !bytes.Contains(answer, []byte(`"status":0`)) {
+				if !bytes.Contains(answer, []byte(`"ok":true`)) {
 					err := fmt.Errorf("platform answered %s", answer)
 					failed.Store(&err)
 					return
@@ -664,7 +663,7 @@ func (r *bench) sends(ctx context.Context) error {
 		return err
 	}
 	const chats, each = 1000, 25
-	if err := r.enqueue(ctx, cfg, base+"/viber", chats, each); err != nil {
+	if err := r.enqueue(ctx, cfg, base+"/telegram", chats, each); err != nil {
 		return err
 	}
 	stop, err := r.profile()
@@ -726,6 +725,11 @@ func (r *bench) enqueue(ctx context.Context, cfg *config.Config, apiBase string,
 		return err
 	}
 	defer s.stop()
+	account, err := s.admin.AddAccount(ctx, "bench", "telegram", "Bench", map[string]string{"token": demoTelegramToken, "api_base": apiBase, "rate": "0", "chat_rate": "0"})
+	if err != nil {
+		return err
+	}
+	s.account = account.ID
 	var wg sync.WaitGroup
 	var failed atomic.Pointer[error]
 	var next atomic.Int64
@@ -751,7 +755,7 @@ func (r *bench) enqueue(ctx context.Context, cfg *config.Config, apiBase string,
 }
 
 func enqueueChat(ctx context.Context, s *benchService, i, each int) error {
-	chat, err := s.db.ChatFor(ctx, s.account, switchboard.Recipient{ExternalID: fmt.Sprintf("bench-customer-%06d==", i)})
+	chat, err := s.db.ChatFor(ctx, s.account, switchboard.Recipient{ExternalID: strconv.Itoa(5551000000 + i)})
 	if err != nil {
 		return err
 	}
