@@ -176,7 +176,7 @@ func (l *Loader) getChat(ctx context.Context, in *chatInput) (*body[switchboard.
 
 type messagesInput struct {
 	ID        string `path:"id" format:"uuid"`
-	AfterSeq  int64  `query:"after_seq" minimum:"0" default:"-1" doc:"only messages above this seq, oldest first from there"`
+	AfterSeq  int64  `query:"after_seq" minimum:"-1" default:"-1" doc:"only messages above this seq, oldest first from there"`
 	BeforeSeq int64  `query:"before_seq" minimum:"1" doc:"only messages below this seq"`
 	Limit     int    `query:"limit" default:"50" minimum:"1" maximum:"500"`
 }

@@ -15,7 +15,8 @@ func TestConversation(t *testing.T) {
 	w := start(t)
 	w.account("telegram", telegramToken, nil)
 	w.account("viber", viberToken, nil)
-	op := w.connect(w.operator("ann", switchboard.RoleOperator), nil)
+	token := w.operator("ann", switchboard.RoleOperator)
+	op := w.connect(token, nil)
 
 	tg, err := w.sim.Telegram(telegramToken).NewCustomer(simulator.CustomerSpec{FirstName: "Anna"})
 	if err != nil {
@@ -33,6 +34,23 @@ func TestConversation(t *testing.T) {
 	}
 	if got := tg.WaitMessages(1, 0); len(got) != 1 || got[0].Text != "on its way" {
 		t.Errorf("the customer sees %+v", got)
+	}
+
+	var page struct{ Items []message.Message }
+	w.rest("GET", "/api/v1/chats/"+in.ChatID+"/messages?limit=1", token, nil, 200, &page)
+	if len(page.Items) != 1 || page.Items[0].ID != out.ID {
+		t.Errorf("newest message of the history = %+v", page.Items)
+	}
+	w.rest("GET", "/api/v1/chats/"+in.ChatID+"/messages?after_seq=0&limit=1", token, nil, 200, &page)
+	if len(page.Items) != 1 || page.Items[0].Seq != 1 {
+		t.Errorf("oldest message of the history = %+v", page.Items)
+	}
+	var detail struct {
+		Timeline []switchboard.TimelineEntry
+	}
+	w.rest("GET", "/api/v1/messages/"+out.ID, token, nil, 200, &detail)
+	if len(detail.Timeline) < 2 || detail.Timeline[0].What != "queued" {
+		t.Errorf("timeline = %+v", detail.Timeline)
 	}
 
 	vb, err := w.sim.Viber(viberToken).NewCustomer(simulator.CustomerSpec{FirstName: "Viktor"})
