@@ -8,7 +8,7 @@
 package filestore
 
 import (
-	"bytes"
+	"bufio"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -43,9 +43,10 @@ type Index interface {
 
 // Config is of a store.
 type Config struct {
-	PublicURL string // without trailing slash
-	Key       []byte // signs links
-	MaxUpload int64  // bytes; default 200 MiB
+	PublicURL string        // what platforms can reach, in front of /files
+	Key       []byte        // signs links; at least 16 bytes
+	MaxUpload int64         // bytes; default 200 MiB
+	Idle      time.Duration // how long an upload or download may stand still; default 30 s
 }
 
 // Store is files.
@@ -65,6 +66,10 @@ func New(blobs Blobs, index Index, cfg Config, log *slog.Logger) (*Store, error)
 	if cfg.MaxUpload <= 0 {
 		cfg.MaxUpload = 200 << 20
 	}
+	if cfg.Idle <= 0 {
+		cfg.Idle = 30 * time.Second
+	}
+	cfg.PublicURL = strings.TrimRight(cfg.PublicURL, "/")
 	return &Store{blobs: blobs, index: index, cfg: cfg, log: log, now: time.Now}, nil
 }
 
@@ -85,7 +90,9 @@ func (s *Store) IsTooLarge(err error) bool {
 // ErrEmpty says that a file has no bytes.
 var ErrEmpty = errors.New("the file is empty")
 
-// Save stores an operator's or script's upload and records it.
+// Save stores an operator's or script's upload of at most Config.MaxUpload bytes
+// and records it. The errors are *TooLargeError, ErrEmpty, and those of r, of the
+// bytes' store and of the index.
 func (s *Store) Save(ctx context.Context, owner, name, claimed string, r io.Reader) (queue.StoredFile, error) {
 	f, err := s.put(ctx, uuid.Must(uuid.NewV7()).String(), name, claimed, r, s.cfg.MaxUpload)
 	if err != nil {
@@ -93,35 +100,61 @@ func (s *Store) Save(ctx context.Context, owner, name, claimed string, r io.Read
 	}
 	f.Owner, f.State = owner, message.FileReady
 	if err := s.index.AddFile(ctx, f); err != nil {
-		_ = s.blobs.Delete(context.WithoutCancel(ctx), key(f.ID))
+		s.discard(ctx, f.ID)
 		return f, err
 	}
 	return f, nil
 }
 
+// discard removes the object of a file whose row could not be written, also when
+// that failed because the client has gone. An object that stays costs space only.
+func (s *Store) discard(ctx context.Context, id string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	if err := s.blobs.Delete(ctx, key(id)); err != nil {
+		s.log.WarnContext(ctx, "object without a row could not be removed", "file", id, "error", err)
+	}
+}
+
 // SaveFetched stores the bytes of a customer's file, whose row exists already
-// and is completed by the caller. The same id again overwrites.
+// and is completed by the caller. The same id again overwrites, and a failure
+// leaves what was there before. The errors are those of Save.
 func (s *Store) SaveFetched(ctx context.Context, id, name, claimed string, r io.Reader, limit int64) (queue.StoredFile, error) {
+	if !validID(id) {
+		return queue.StoredFile{}, fmt.Errorf("storing the file: %q is not a file's id", id)
+	}
 	return s.put(ctx, id, name, claimed, r, limit)
 }
 
+// validID says whether id is a UUID as we write it.
+func validID(id string) bool {
+	parsed, err := uuid.Parse(id)
+	return err == nil && parsed.String() == id
+}
+
+// sniffBytes is how many bytes the sniffer looks at.
+const sniffBytes = 3072
+
 func (s *Store) put(ctx context.Context, id, name, claimed string, r io.Reader, limit int64) (queue.StoredFile, error) {
-	// 3072 bytes are what the sniffer looks at.
-	head := make([]byte, 3072)
-	n, err := io.ReadFull(r, head)
-	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
-		return queue.StoredFile{}, fmt.Errorf("reading the file: %w", err)
+	// Peek tells a short file (io.EOF) from a cut one (io.ErrUnexpectedEOF), which
+	// io.ReadFull does not.
+	body := bufio.NewReaderSize(r, 32<<10)
+	head, err := body.Peek(sniffBytes)
+	if err != nil && err != io.EOF {
+		return queue.StoredFile{}, &sourceError{err}
 	}
-	if n == 0 {
+	if len(head) == 0 {
 		return queue.StoredFile{}, ErrEmpty
 	}
-	head = head[:n]
 	kind := contentType(head, claimed)
 	sum := sha256.New()
-	count := &counter{r: io.MultiReader(bytes.NewReader(head), r), limit: limit}
+	count := &counter{r: body, limit: limit}
 	if err := s.blobs.Put(ctx, key(id), io.TeeReader(count, sum), -1, kind); err != nil {
 		if count.over {
 			return queue.StoredFile{}, &TooLargeError{limit}
+		}
+		if count.err != nil {
+			return queue.StoredFile{}, &sourceError{count.err}
 		}
 		return queue.StoredFile{}, fmt.Errorf("storing the file: %w", err)
 	}
@@ -129,12 +162,19 @@ func (s *Store) put(ctx context.Context, id, name, claimed string, r io.Reader, 
 		Kind: kindOf(kind), CreatedAt: s.now().UTC()}, nil
 }
 
+// sourceError says that the bytes did not come, as opposed to: could not be kept.
+type sourceError struct{ err error }
+
+func (e *sourceError) Error() string { return "reading the file: " + e.err.Error() }
+func (e *sourceError) Unwrap() error { return e.err }
+
 // counter counts bytes and fails over the limit.
 type counter struct {
 	r     io.Reader
 	n     int64
 	limit int64
 	over  bool
+	err   error // of r, other than its end
 }
 
 func (c *counter) Read(p []byte) (int, error) {
@@ -143,6 +183,9 @@ func (c *counter) Read(p []byte) (int, error) {
 	if c.n > c.limit {
 		c.over = true
 		return 0, &TooLargeError{c.limit}
+	}
+	if err != nil && err != io.EOF {
+		c.err = err
 	}
 	return n, err
 }
@@ -155,7 +198,7 @@ func key(id string) string { return "files/" + id[len(id)-2:] + "/" + id }
 func contentType(head []byte, claimed string) string {
 	sniffed := mimetype.Detect(head).String()
 	base, _, err := mime.ParseMediaType(claimed)
-	if err != nil || base == "" || base == "application/octet-stream" {
+	if err != nil || !strings.Contains(base, "/") || len(base) > maxType || base == "application/octet-stream" {
 		return sniffed
 	}
 	generic := strings.HasPrefix(sniffed, "application/octet-stream") || strings.HasPrefix(sniffed, "text/plain")
@@ -167,6 +210,9 @@ func contentType(head []byte, claimed string) string {
 	}
 	return sniffed
 }
+
+// maxType is the longest registered form of a media type (RFC 6838).
+const maxType = 255
 
 // active tells types that a browser may run or render with scripts.
 func active(kind string) bool {
@@ -229,8 +275,12 @@ func (s *Store) Info(ctx context.Context, id string) (queue.StoredFile, error) {
 	return s.index.File(ctx, id)
 }
 
-// Open streams a file's bytes.
+// Open streams a file's bytes; the caller closes. The error is ErrNoBlob when
+// there are none (the file is unknown, or not fetched yet).
 func (s *Store) Open(ctx context.Context, id string) (io.ReadCloser, error) {
+	if !validID(id) {
+		return nil, fmt.Errorf("file %q: %w", id, ErrNoBlob)
+	}
 	return s.blobs.Open(ctx, key(id), 0, -1)
 }
 

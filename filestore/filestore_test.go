@@ -27,12 +27,12 @@ import (
 
 func TestDisk(t *testing.T) {
 	t.Parallel()
-	filestoretest.Run(t, func(t *testing.T) filestore.Blobs { return filestore.NewDisk(t.TempDir()) })
+	filestoretest.RunBlobs(t, func(t *testing.T) filestore.Blobs { return filestore.NewDisk(t.TempDir()) })
 }
 
 func TestS3(t *testing.T) {
 	t.Parallel()
-	filestoretest.Run(t, func(t *testing.T) filestore.Blobs {
+	filestoretest.RunBlobs(t, func(t *testing.T) filestore.Blobs {
 		s3, err := filestore.NewS3(s3test.Shared(t, "conformance"))
 		if err != nil {
 			t.Fatal(err)
