@@ -3,6 +3,7 @@ package filestore_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -33,7 +34,7 @@ func TestDisk(t *testing.T) {
 func TestS3(t *testing.T) {
 	t.Parallel()
 	filestoretest.RunBlobs(t, func(t *testing.T) filestore.Blobs {
-		s3, err := filestore.NewS3(s3test.Shared(t, "conformance"))
+		s3, err := filestore.NewS3(s3test.Shared(t, "conformance-"+strings.ToLower(rand.Text())))
 		if err != nil {
 			t.Fatal(err)
 		}
