@@ -70,7 +70,7 @@ func (s *Simulator) controlRoutes() http.Handler {
 
 	handle("GET /control/accounts", func(*http.Request) (any, error) {
 		out := []any{}
-		for _, p := range []platform{s.tg, s.vb} {
+		for _, p := range s.order {
 			for _, a := range p.accounts() {
 				out = append(out, a.describe())
 			}
@@ -78,7 +78,11 @@ func (s *Simulator) controlRoutes() http.Handler {
 		return items(out), nil
 	})
 	handle("GET /control/actions", func(*http.Request) (any, error) {
-		return map[string][]string{"telegram": TelegramActions(), "viber": ViberActions()}, nil
+		out := map[string][]string{}
+		for _, p := range s.order {
+			out[p.name()] = p.actions()
+		}
+		return out, nil
 	})
 	handle("POST /control/{platform}/accounts", func(r *http.Request) (any, error) {
 		p, ok := s.platforms[r.PathValue("platform")]

@@ -529,6 +529,12 @@ func (m *mediaStore) expire() {
 }
 
 func (m *mediaStore) serve(w http.ResponseWriter, r *http.Request, rest string) {
+	if rest == "icon.png" { // every bot's
+		if b, err := makeBlob(FileSpec{Width: 160, Height: 120}, "png"); err == nil {
+			serveBlob(w, r, b, rest)
+			return
+		}
+	}
 	id, name, _ := strings.Cut(rest, "/")
 	m.mu.Lock()
 	it, ok := m.items[id]

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 	"unicode/utf16"
 )
 
@@ -116,5 +117,39 @@ func TestRing(t *testing.T) {
 	}
 	if got := r.all(); len(got) != 3 || got[0] != 5 || got[2] != 7 {
 		t.Errorf("ring: %v", got)
+	}
+}
+
+func TestSlidingRates(t *testing.T) {
+	t.Parallel()
+	var r recorder
+	r.init(0)
+	start := time.Unix(1_800_000_000, 900_000_000)
+	for i := range 10 { // ten in 900 ms, across the edge of a second; then nothing for a while
+		r.countSend(start.Add(time.Duration(i)*100*time.Millisecond), uint64(i%2))
+	}
+	for i := range 4 {
+		r.countSend(start.Add(5*time.Second+time.Duration(i)*400*time.Millisecond), 7)
+	}
+	got := r.rates()
+	if got.MaxPerSecond != 9 || got.MaxSliding != 10 || got.MaxSlidingCustomer != 5 || got.Sends != 14 {
+		t.Errorf("rates: %+v", got)
+	}
+}
+
+func TestGCRA(t *testing.T) {
+	t.Parallel()
+	var g gcra
+	now := time.Unix(1_800_000_000, 0)
+	for i := range 3 {
+		if w := g.take(now, 1, 10, 3); w != 0 {
+			t.Errorf("number %d of a burst of 3 waits %v", i+1, w)
+		}
+	}
+	if w := g.take(now, 1, 10, 3); w != 100*time.Millisecond {
+		t.Errorf("the fourth waits %v, want a step of 100ms", w)
+	}
+	if w := g.take(now.Add(100*time.Millisecond), 1, 10, 3); w != 0 {
+		t.Errorf("after a step it still waits %v", w)
 	}
 }

@@ -82,7 +82,7 @@ func setDefault[T int64 | time.Duration](v *T, d T) {
 }
 
 // A platform is one faked messenger. A new one is a file of its own that
-// implements platform, account and customer, and one line in New.
+// implements platform, account and customer, and its place in New's order.
 type platform interface {
 	name() string
 	// serve answers a platform request; rest is the path after "/<name>/".
@@ -92,6 +92,8 @@ type platform interface {
 	// find looks an account up by token, by name, or by the public part of its token.
 	find(ref string) (account, bool)
 	accounts() []account
+	// actions lists what its customers can do.
+	actions() []string
 }
 
 type account interface {
@@ -129,6 +131,7 @@ type Simulator struct {
 	tg        *telegramPlatform
 	vb        *viberPlatform
 	platforms map[string]platform
+	order     []platform
 	control   http.Handler
 	faults    faultSet
 	media     mediaStore
@@ -183,7 +186,11 @@ func New(cfg Config) *Simulator {
 	s.baseURL.Store(&base)
 	s.tg = newTelegram(s)
 	s.vb = newViber(s)
-	s.platforms = map[string]platform{s.tg.name(): s.tg, s.vb.name(): s.vb}
+	s.order = []platform{s.tg, s.vb}
+	s.platforms = map[string]platform{}
+	for _, p := range s.order {
+		s.platforms[p.name()] = p
+	}
 	s.control = s.controlRoutes()
 	if cfg.Demo != nil {
 		s.demo = newDemoLife(s, *cfg.Demo)

@@ -39,6 +39,7 @@ type TelegramAccount struct {
 	fileIDs  []string
 	byPath   map[string]*tgFile
 	nextFile uint64
+	nextPath uint64
 	queries  map[string]*tgQuery
 
 	lmu     sync.Mutex
@@ -69,6 +70,8 @@ func newTelegram(s *Simulator) *telegramPlatform {
 }
 
 func (p *telegramPlatform) name() string { return "telegram" }
+
+func (p *telegramPlatform) actions() []string { return TelegramActions() }
 
 // validTelegramToken: bot id digits, a colon, a secret; under 80 characters.
 func validTelegramToken(t string) bool {
@@ -436,9 +439,11 @@ func (c *tgCall) chat(param string) (*TelegramCustomer, *tgError) {
 		return cust, nil
 	}
 	if c.a.sim.cfg.AutoCustomers && id > 0 {
-		cust, err := c.a.addCustomer(CustomerSpec{ID: v, Started: true})
-		if err == nil {
+		if cust, err := c.a.addCustomer(CustomerSpec{ID: v, Started: true}); err == nil {
 			return cust.(*TelegramCustomer), nil
+		}
+		if cust := c.a.byChat(id); cust != nil { // made by another call meanwhile
+			return cust, nil
 		}
 	}
 	return nil, badRequest("chat not found")

@@ -29,6 +29,9 @@ func (c *tgCall) edit(keepMarkup bool, change func(m *tgStored) *tgError) (any, 
 	if e != nil {
 		return nil, e
 	}
+	if e := c.limit(t, 1); e != nil { // edits count towards the chat's rate
+		return nil, e
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	m := t.find(id)

@@ -777,7 +777,8 @@ func (c *tgCall) getFile() (any, *tgError) {
 		if dir == "" {
 			dir = "documents"
 		}
-		f.path = dir + "/file_" + strconv.Itoa(len(c.a.byPath)+1) + "." + ext
+		c.a.nextPath++
+		f.path = dir + "/file_" + strconv.FormatUint(c.a.nextPath, 10) + "." + ext
 		c.a.byPath[f.path] = f
 	}
 	f.linkUntil = time.Now().Add(time.Hour)

@@ -597,4 +597,18 @@ func TestTelegramRealLimits(t *testing.T) {
 		t.Errorf("rates: %+v", r)
 	}
 	wantEq(t, "requests", r.Requests, int64(14))
+
+	// What the bot's rate refuses costs the chat nothing.
+	b.acct.Set(simulator.AccountOptions{Limits: &simulator.Limits{PerSecond: .0001, Burst: 1, ChatPerSecond: .0001, ChatBurst: 1}})
+	b.acct.Customer(1001)
+	b.fails("sendMessage", obj{"chat_id": 1001, "text": "x"}, 429, "retry after")
+	b.acct.Set(simulator.AccountOptions{Limits: &simulator.Limits{PerSecond: 1e6, Burst: 1 << 30, ChatPerSecond: .0001, ChatBurst: 1}})
+	b.ok("sendMessage", obj{"chat_id": 1001, "text": "x"})
+	b.acct.Set(simulator.AccountOptions{Limits: &simulator.Limits{PerSecond: 1e6, Burst: 1 << 30, ChatPerSecond: .0001, ChatBurst: 3}})
+	c := b.acct.Customer(1000)
+	b.ok("sendMessage", obj{"chat_id": 1000, "text": "x"})
+	b.ok("editMessageText", obj{"chat_id": 1000, "message_id": 1, "text": "y"})
+	b.ok("editMessageText", obj{"chat_id": 1000, "message_id": 1, "text": "z"})
+	b.fails("editMessageText", obj{"chat_id": 1000, "message_id": 1, "text": "edits count too"}, 429, "retry after")
+	wantEq(t, "text", c.Messages()[0].Text, "z")
 }

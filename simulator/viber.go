@@ -61,6 +61,8 @@ func newViber(s *Simulator) *viberPlatform {
 
 func (p *viberPlatform) name() string { return "viber" }
 
+func (p *viberPlatform) actions() []string { return ViberActions() }
+
 // validViberToken: three dash-joined groups of hex digits.
 func validViberToken(t string) bool {
 	groups := strings.Split(t, "-")
