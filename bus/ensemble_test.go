@@ -37,7 +37,7 @@ type member struct {
 // join runs a bus until the test ends or stop is called. Ready or not is the caller's business.
 func join(t testing.TB, id, root string, servers []string, timeout time.Duration) *member {
 	t.Helper()
-	m := &member{id: id, terms: make(chan string, 100)}
+	m := &member{id: id, terms: make(chan string, 1000)}
 	m.addr.Store("")
 	m.ZooKeeper = newZooKeeper(t, id, bus.ZooKeeperConfig{
 		Servers: servers, Root: root, SessionTimeout: timeout,
