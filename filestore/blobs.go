@@ -263,6 +263,13 @@ func NewS3(cfg S3Config) (*S3, error) {
 	return &S3{client, cfg}, nil
 }
 
+// core makes calls one to one, without what the client adds.
+func (s *S3) core() *minio.Core { return &minio.Core{Client: s.client} }
+
+func putOptions(mime string) minio.PutObjectOptions {
+	return minio.PutObjectOptions{ContentType: mime, PartSize: partSize}
+}
+
 // Put implements Blobs.
 func (s *S3) Put(ctx context.Context, key string, r io.Reader, size int64, mime string) error {
 	src := source{ctx, r}
@@ -278,7 +285,7 @@ func (s *S3) Put(ctx context.Context, key string, r io.Reader, size int64, mime 
 			body = io.MultiReader(bytes.NewReader(head), src)
 		}
 	}
-	_, err := s.client.PutObject(ctx, s.cfg.Bucket, key, body, size, minio.PutObjectOptions{ContentType: mime, PartSize: partSize})
+	_, err := s.client.PutObject(ctx, s.cfg.Bucket, key, body, size, putOptions(mime))
 	if err != nil {
 		return fmt.Errorf("putting object: %w", err)
 	}
@@ -313,7 +320,7 @@ func (s *S3) Open(ctx context.Context, key string, offset, length int64) (io.Rea
 		}
 	}
 	// The core call asks at once, so that a missing object is an error here.
-	body, _, _, err := (&minio.Core{Client: s.client}).GetObject(ctx, s.cfg.Bucket, key, opts)
+	body, _, _, err := s.core().GetObject(ctx, s.cfg.Bucket, key, opts)
 	if err != nil {
 		if minio.ToErrorResponse(err).Code == minio.InvalidRange {
 			return nothing, nil
@@ -365,7 +372,7 @@ func (s *S3) abortAbandoned(ctx context.Context, before time.Time) {
 	defer cancel()
 	for upload := range s.client.ListIncompleteUploads(ctx, s.cfg.Bucket, "", true) {
 		if upload.Err == nil && upload.Initiated.Before(before) {
-			_ = (&minio.Core{Client: s.client}).AbortMultipartUpload(ctx, s.cfg.Bucket, upload.Key, upload.UploadID)
+			_ = s.core().AbortMultipartUpload(ctx, s.cfg.Bucket, upload.Key, upload.UploadID)
 		}
 	}
 }

@@ -255,17 +255,17 @@ func fileName(name, mime string) string {
 		ext = ""
 	}
 	stem := strings.TrimSuffix(name, ext)
+	if ext == "" {
+		if m := mimetype.Lookup(strings.TrimSpace(strings.Split(mime, ";")[0])); m != nil {
+			ext = m.Extension()
+		}
+	}
 	for len(stem)+len(ext) > 150 {
 		_, size := utf8.DecodeLastRuneInString(stem)
 		stem = stem[:len(stem)-size]
 	}
 	if stem == "" || stem == "/" {
 		stem = "file"
-	}
-	if ext == "" {
-		if m := mimetype.Lookup(strings.TrimSpace(strings.Split(mime, ";")[0])); m != nil {
-			ext = m.Extension()
-		}
 	}
 	return stem + ext
 }

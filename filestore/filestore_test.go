@@ -12,6 +12,7 @@ import (
 	"mime/multipart"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -76,21 +77,37 @@ func (i *index) File(_ context.Context, id string) (queue.StoredFile, error) {
 
 func serve(t *testing.T) (*filestore.Store, *index, string) {
 	t.Helper()
-	idx := &index{files: map[string]queue.StoredFile{}}
+	idx := newIndex()
+	s, srv := serveWith(t, filestore.NewDisk(t.TempDir()), idx, filestore.Config{MaxUpload: 1 << 20}, slog.New(slog.DiscardHandler))
+	return s, idx, srv.URL
+}
+
+func newIndex() *index { return &index{files: map[string]queue.StoredFile{}} }
+
+// serveWith serves a store to whoever has the token "good"; the others are
+// refused in several ways.
+func serveWith(t *testing.T, blobs filestore.Blobs, idx filestore.Index, cfg filestore.Config, log *slog.Logger) (*filestore.Store, *httptest.Server) {
+	t.Helper()
 	router := chi.NewRouter()
 	srv := httptest.NewServer(router)
 	t.Cleanup(srv.Close)
-	s, err := filestore.New(filestore.NewDisk(t.TempDir()), idx, filestore.Config{PublicURL: srv.URL, Key: bytes.Repeat([]byte{7}, 32), MaxUpload: 1 << 20}, slog.New(slog.DiscardHandler))
+	cfg.PublicURL, cfg.Key = srv.URL+"/", bytes.Repeat([]byte{7}, 32)
+	s, err := filestore.New(blobs, idx, cfg, log)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.Routes(router, func(r *http.Request) (string, error) {
-		if r.Header.Get("Authorization") == "Bearer good" {
+		switch r.Header.Get("Authorization") {
+		case "Bearer good":
 			return "operator:1", nil
+		case "Bearer limited":
+			return "", fmt.Errorf("%w: not with this key", switchboard.ErrForbidden)
+		case "Bearer whatever":
+			return "", fmt.Errorf("%w: no database", switchboard.ErrUnavailable)
 		}
 		return "", errors.New("no session")
 	})
-	return s, idx, srv.URL
+	return s, srv
 }
 
 func do(t *testing.T, method, url string, body io.Reader, header ...string) (*http.Response, string) {
@@ -187,6 +204,8 @@ func TestRefusals(t *testing.T) {
 		want                            int
 	}{
 		"no token":            {"POST", "/files", "x", "", "", 401},
+		"not allowed":         {"POST", "/files", "x", "limited", "", 403},
+		"can't be told":       {"GET", "/files/" + u.ID, "", "whatever", "", 503},
 		"download, no token":  {"GET", "/files/" + u.ID, "", "", "", 401},
 		"empty":               {"POST", "/files", "", "good", "", 400},
 		"too large":           {"POST", "/files", strings.Repeat("x", 1<<20+1), "good", "", 413},
@@ -208,7 +227,7 @@ func TestRefusals(t *testing.T) {
 
 func TestSignedLink(t *testing.T) {
 	t.Parallel()
-	s, idx, base := serve(t)
+	s, _, base := serve(t)
 	a, b := upload(t, base, "?name=a+b.txt", "first"), upload(t, base, "", "second")
 	link, err := s.Link(t.Context(), a.ID, time.Minute)
 	if err != nil || !strings.Contains(link, "/a%20b.txt?") {
@@ -217,17 +236,38 @@ func TestSignedLink(t *testing.T) {
 	if res, body := do(t, "GET", link, nil); res.StatusCode != 200 || body != "first" {
 		t.Errorf("signed: %d %s", res.StatusCode, body)
 	}
-	if res, _ := do(t, "GET", strings.Replace(link, a.ID, b.ID, 1), nil); res.StatusCode != 403 {
-		t.Errorf("another file's signature: %d", res.StatusCode)
+	if res, body := do(t, "GET", strings.Replace(link, "/a%20b.txt", "", 1), nil); res.StatusCode != 200 || body != "first" {
+		t.Errorf("signed, without the name: %d %s", res.StatusCode, body)
+	}
+	if res, _ := do(t, "HEAD", link, nil); res.StatusCode != 200 || res.ContentLength != 5 {
+		t.Errorf("signed head: %d %d", res.StatusCode, res.ContentLength)
+	}
+	exp := regexp.MustCompile(`exp=\d+`)
+	for name, other := range map[string]string{
+		"another file":   strings.Replace(link, a.ID, b.ID, 1),
+		"another expiry": exp.ReplaceAllString(link, "exp=99999999999"),
+		"no number":      exp.ReplaceAllString(link, "exp=soon"),
+		"no expiry":      exp.ReplaceAllString(link, ""),
+		"cut":            link[:len(link)-1],
+		"no signature":   regexp.MustCompile(`sig=[^&]+`).ReplaceAllString(link, "sig="),
+	} {
+		// A session does not mend a broken link.
+		for _, token := range []string{"", "Bearer good"} {
+			if res, body := do(t, "GET", other, nil, "Authorization", token); res.StatusCode != 403 || !strings.Contains(body, `"bad_signature"`) {
+				t.Errorf("%s, token %q: %d %s", name, token, res.StatusCode, body)
+			}
+		}
+	}
+	if res, _ := do(t, "POST", strings.Replace(link, "/"+a.ID+"/a%20b.txt", "", 1), strings.NewReader("x")); res.StatusCode != 401 {
+		t.Errorf("upload with a link's signature: %d", res.StatusCode)
 	}
 	old, err := s.Link(t.Context(), a.ID, -2*time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if res, body := do(t, "GET", old, nil); res.StatusCode != 403 || !strings.Contains(body, "expired") {
+	if res, body := do(t, "GET", old, nil); res.StatusCode != 403 || !strings.Contains(body, `"expired"`) {
 		t.Errorf("expired: %d %s", res.StatusCode, body)
 	}
-	_ = idx
 }
 
 // What could run in our origin is handed out as bytes.

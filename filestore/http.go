@@ -115,8 +115,8 @@ type movingReader struct {
 func (m *movingReader) Read(p []byte) (int, error) {
 	_ = m.ctl.SetReadDeadline(time.Now().Add(m.idle))
 	n, err := m.r.Read(p)
-	if err != nil {
-		m.stop()
+	if err == io.EOF {
+		m.stop() // after any other error it stays: the server must not wait for the rest of a body that stands still
 	}
 	return n, err
 }
