@@ -411,11 +411,11 @@ func TestUploadName(t *testing.T) {
 	t.Parallel()
 	_, _, base := serve(t)
 	for disposition, want := range map[string]string{
-		`attachment; filename="a b.txt"`:                      "a b.txt",
-		`attachment; filename*=UTF-8''%D0%B0.txt`:             "а.txt",
-		`attachment; filename="../../etc/passwd"`:             "passwd.txt",
-		`attachment`:                                          "file.txt",
-		`;;;`:                                                 "file.txt",
+		`attachment; filename="a b.txt"`:          "a b.txt",
+		`attachment; filename*=UTF-8''%D0%B0.txt`: "а.txt",
+		`attachment; filename="../../etc/passwd"`: "passwd.txt",
+		`attachment`: "file.txt",
+		`;;;`:        "file.txt",
 		`attachment; filename="a` + "\t" + `b` + `.txt"`:      "ab.txt",
 		`attachment; filename="C:\\Users\\me\\Report 1.docx"`: "Report 1.docx",
 	} {
