@@ -93,7 +93,9 @@ type Channel interface {
 	Decode(raw []byte) ([]message.Update, error)
 	// Plan splits a message, already checked against Capabilities, into its
 	// calls. It is pure and deterministic: a crash between two parts plans again
-	// and goes on at the next index. The keyboard goes with the last part.
+	// and goes on at the next index. The keyboard goes with the last part. An
+	// empty Chat stands for a valid one: a message is planned once before it is
+	// queued, to refuse at once (*message.Refusal) what can't be sent.
 	Plan(out *message.Outbound) ([]message.Part, error)
 	// Send makes the call of one part. Errors are *message.Error; everything
 	// else counts as uncertain. The context carries the deadline.

@@ -47,6 +47,30 @@ type Opened struct {
 	stamp string
 }
 
+// Check says whether the account can send content, as a *message.Refusal or nil:
+// by its capabilities, and by the plan of its calls. chat is the platform's key
+// of the chat, "" when it is known to be one. replyTo tells that the message is
+// a reply.
+func (o *Opened) Check(content *message.Content, replyTo bool, chat string) error {
+	if err := o.Capabilities.Check(content, replyTo); err != nil {
+		return err
+	}
+	if o.Channel == nil {
+		return nil
+	}
+	_, err := o.Channel.Plan(&message.Outbound{Chat: chat, Content: *content})
+	if e, ok := errors.AsType[*message.Error](err); ok {
+		return &message.Refusal{Code: message.RefusedInvalid, Detail: e.Detail}
+	}
+	return err
+}
+
+// CheckChat says whether chat may be the platform's key of a chat, as a
+// *message.Refusal or nil.
+func (o *Opened) CheckChat(chat string) error {
+	return o.Check(&message.Content{Kind: message.KindText, Text: "?"}, false, chat)
+}
+
 // ErrNoAccount says that there is no such account.
 var ErrNoAccount = errors.New("no such account")
 

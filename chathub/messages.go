@@ -87,7 +87,7 @@ func accountError(err error) error {
 }
 
 func (h *Hub) send(ctx context.Context, c *conn, chat switchboard.Chat, opened *channels.Opened, content message.Content, replyTo, clientID *string) (any, error) {
-	if err := opened.Capabilities.Check(&content, replyTo != nil); err != nil {
+	if err := opened.Check(&content, replyTo != nil, ""); err != nil {
 		return nil, err
 	}
 	m, _, err := h.deps.Store.SendMessage(ctx, queue.Send{

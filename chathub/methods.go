@@ -225,6 +225,9 @@ func (h *Hub) chatStart(ctx context.Context, c *conn, p *startParams) (any, erro
 	} else if err := checkText("external_id", p.ExternalID, 256); err != nil {
 		return nil, err
 	}
+	if err := opened.CheckChat(externalID); err != nil {
+		return nil, err
+	}
 	chat, err := h.deps.Store.StartChat(ctx, c.operator, p.AccountID, externalID, create)
 	if errors.Is(err, switchboard.ErrNotFound) && !create {
 		return nil, fail(codeUnsupported, "%s customers must write first; there is no chat with this one yet", caps.Platform)

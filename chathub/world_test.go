@@ -43,6 +43,10 @@ type fakeChannel struct {
 	typing chan string
 }
 
+func (f *fakeChannel) Plan(out *message.Outbound) ([]message.Part, error) {
+	return []message.Part{{Of: 1, Outbound: *out}}, nil
+}
+
 func (f *fakeChannel) Typing(_ context.Context, chat string) error {
 	f.typing <- chat
 	return nil

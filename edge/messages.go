@@ -97,7 +97,7 @@ func (e *Edge) send(ctx context.Context, outbox Outbox, in *sendInput) (*sendOut
 	if content.Files, err = e.files(ctx, outbox, content.Kind, m.Files); err != nil {
 		return nil, err
 	}
-	if err := account.Capabilities.Check(&content, false); err != nil {
+	if err := account.Check(&content, false, m.To.ExternalID); err != nil {
 		if refusal, ok := errors.AsType[*message.Refusal](err); ok {
 			return nil, unprocessable(string(refusal.Code), "%s", refusal.Detail)
 		}

@@ -14,14 +14,16 @@ import (
 // part, and an album can't have one: then the text, or else the last file, is
 // taken out of the album.
 func (c *channel) Plan(out *message.Outbound) ([]message.Part, error) {
-	if _, err := parseChat(out.Chat); err != nil {
-		return nil, err
+	if out.Chat != "" {
+		if _, err := parseChat(out.Chat); err != nil {
+			return nil, err
+		}
 	}
 	if k := out.Keyboard; k != nil && k.Kind == message.KeyboardReply {
 		for _, row := range k.Rows {
 			for _, b := range row {
 				if b.Action == message.KeyURL {
-					return nil, invalid("a reply keyboard of Telegram can't hold url buttons; use an inline one")
+					return nil, &message.Refusal{Code: message.RefusedUnsupported, Detail: "a reply keyboard of Telegram can't hold url buttons; use an inline one"}
 				}
 			}
 		}
