@@ -66,6 +66,10 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*DB, error) {
 	// A process that is stopped in the middle of a transaction must not hold its
 	// locks, nor the event stream, longer than this.
 	pc.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = "10s"
+	pc.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
+		registerArrays(conn)
+		return nil
+	}
 	pool, err := pgxpool.NewWithConfig(ctx, pc)
 	if err != nil {
 		return nil, fmt.Errorf("opening the database: %w", RedactURL(err))

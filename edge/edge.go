@@ -77,7 +77,7 @@ func New(cfg Config, store Store, bus Bus, accounts Accounts, log *slog.Logger, 
 	m := newMetrics(reg)
 	return &Edge{
 		cfg: cfg, store: store, bus: bus, acc: accounts, log: log, metrics: m,
-		intake: newIntake(store, bus, cfg.MaxWaiting, m, log),
+		intake: newIntake(cfg, store, bus, m, log),
 	}, nil
 }
 

@@ -1,7 +1,6 @@
 package edge
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -86,21 +85,16 @@ func (e *Edge) webhook(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	// The commit goes on when the platform hangs up: only its answer is lost.
-	ctx, cancel := context.WithTimeout(r.Context(), e.cfg.CommitTimeout)
-	defer cancel()
-	if err := e.intake.submit(ctx, rawUpdates(account.Account.ID, pieces)); err != nil {
+	if err := e.intake.submit(rawUpdates(account.Account.ID, pieces)); err != nil {
 		w.Header().Set("Retry-After", "2")
 		e.answer(w, platform, http.StatusServiceUnavailable, "unavailable", "could not be stored; send it again")
 		return
 	}
 	e.metrics.webhooks.WithLabelValues(platform, "200").Inc()
-	reply := hooks.Reply(raw)
-	if reply.ContentType != "" {
+	if reply := hooks.Reply(raw); len(reply.Body) > 0 {
 		w.Header().Set("Content-Type", reply.ContentType)
+		_, _ = w.Write(reply.Body)
 	}
-	w.Header().Set("Content-Length", strconv.Itoa(len(reply.Body)))
-	w.WriteHeader(http.StatusOK)
-	_, _ = w.Write(reply.Body)
 }
 
 // readBody reads up to limit bytes, in one allocation when the length is told.

@@ -71,6 +71,46 @@ type envelope struct {
 	ChatID scalar `json:"chat_id"` // groups and channels only
 }
 
+// read fills e from a callback, without decoding the rest of it.
+func (e *envelope) read(raw []byte) error {
+	if err := channels.CheckObject(raw); err != nil {
+		return err
+	}
+	id := func(person []byte) (id scalar) {
+		channels.Fields(person, func(name, value []byte) {
+			if string(name) == "id" {
+				_ = id.UnmarshalJSON(value)
+			}
+		})
+		return id
+	}
+	channels.Fields(raw, func(name, value []byte) {
+		var field *scalar
+		switch string(name) {
+		case "event":
+			field = &e.Event
+		case "timestamp":
+			field = &e.Time
+		case "message_token":
+			field = &e.Token
+		case "user_id":
+			field = &e.UserID
+		case "chat_id":
+			field = &e.ChatID
+		case "sender":
+			e.Sender.ID = id(value)
+			return
+		case "user":
+			e.User.ID = id(value)
+			return
+		default:
+			return
+		}
+		_ = field.UnmarshalJSON(value)
+	})
+	return nil
+}
+
 // user is the customer's id, wherever the event keeps it.
 func (e *envelope) user() string {
 	switch {
@@ -88,7 +128,7 @@ func (e *envelope) user() string {
 // update's Raw is raw itself, not a copy.
 func (c *channel) Split(raw []byte) ([]channels.RawUpdate, error) {
 	var e envelope
-	if err := decodeLenient(raw, &e); err != nil {
+	if err := e.read(raw); err != nil {
 		return nil, fmt.Errorf("decoding callback: %w", err)
 	}
 	user := e.user()
