@@ -35,6 +35,14 @@ type TimelineEntry struct {
 	Detail json.RawMessage `json:"detail,omitempty" doc:"what is known of it: attempt number, platform ids, reason, ..."`
 }
 
+// Shown says that a chat's messages from seq From to To, those of the customer,
+// were shown to an operator.
+type Shown struct {
+	ChatID     string
+	OperatorID string
+	From, To   int64
+}
+
 // PhoneEntry links a phone number to a customer.
 type PhoneEntry struct {
 	Phone      string    `json:"phone"`

@@ -454,6 +454,12 @@ func TestProtocolErrors(t *testing.T) {
 		{`{"jsonrpc":"2.0","id":1,"method":"chat.list"} {}`, "null", -32700},
 		{`[{"jsonrpc":"2.0","id":1,"method":"chat.list"}]`, "null", -32600},
 		{`7`, "null", -32600},
+		{`[]`, "null", -32600},
+		{`null`, "null", -32600},
+		{`{"jsonrpc":2,"id":72,"method":"chat.list"}`, "72", -32600},
+		{`{"jsonrpc":"2.0","id":"d","method":["chat.list"]}`, `"d"`, -32600},
+		{`{"jsonrpc":"2.0","id":1.5,"method":"chat.burn"}`, "1.5", -32601},
+		{`{"jsonrpc":"2.0","id":null,"method":"chat.burn"}`, "null", -32601},
 		{`{"jsonrpc":"1.0","id":70,"method":"chat.list"}`, "70", -32600},
 		{`{"jsonrpc":"2.0","id":71}`, "71", -32600},
 		{`{"jsonrpc":"2.0","id":{},"method":"chat.list"}`, "null", -32600},
@@ -485,6 +491,75 @@ func TestProtocolErrors(t *testing.T) {
 	defer c.mu.Unlock()
 	if len(c.answers) != 0 {
 		t.Errorf("answers that nobody asked for: %v", c.answers)
+	}
+}
+
+// Every method refuses what is wrong, with a sentence that names the parameter.
+func TestRefusalsNameTheParameter(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ann := w.person("ann", switchboard.RoleOperator)
+	chat := w.chat("c", ann)
+	s := w.hub(nil)
+	c := connect(t, s, ann)
+	refused := func(method string, params any, names string) {
+		t.Helper()
+		err := c.call(method, params, nil)
+		if err == nil || err.Code != -32602 || err.Data.Code != "invalid_params" || !strings.Contains(err.Data.Detail, names) {
+			t.Errorf("%s %v: answered %v, want -32602 with %q", method, params, err, names)
+		}
+	}
+	refused("hello", m{"cursor": 5}, "cursor must be a string, not number")
+	c.hello(nil)
+	for _, method := range s.Methods() {
+		if method == "hello" {
+			continue
+		}
+		refused(method, []int{1}, "params must be an object")
+		refused(method, "x", "params must be an object")
+		refused(method, m{"colour": 1}, "colour")
+		if method == "chat.list" {
+			continue // everything may be left out
+		}
+		missing := map[string]string{"presence.set": "status", "chat.start": "account_id", "message.edit": "message_id", "message.delete": "message_id"}[method]
+		if missing == "" {
+			missing = "chat_id"
+		}
+		for _, params := range []any{nil, m{}, m{missing: nil}, m{missing: 5}, m{missing: true}, m{missing: m{}}} {
+			refused(method, params, missing)
+		}
+	}
+	send := func(extra m, names string) {
+		t.Helper()
+		p := m{"chat_id": chat, "kind": "text", "text": "x"}
+		for k, v := range extra {
+			p[k] = v
+		}
+		refused("message.send", p, names)
+	}
+	send(m{"text": " \n\t"}, "text must not be empty")
+	send(m{"text": 5}, "text must be a string")
+	send(m{"client_id": 5}, "client_id must be a string")
+	send(m{"reply_to": ""}, "reply_to")
+	send(m{"files": "x"}, "files must be an array")
+	send(m{"kind": "image", "files": []any{nil}}, "files[0]")
+	send(m{"kind": "contact"}, "contact.phone")
+	send(m{"kind": "contact", "contact": m{"name": "x", "phone": 5}}, "contact.phone must be a string")
+	send(m{"kind": "location"}, "location.lat")
+	send(m{"kind": "location", "location": m{}}, "location.lat is missing")
+	send(m{"kind": "location", "location": m{"lat": 0}}, "location.lon is missing")
+	send(m{"kind": "location", "location": m{"lat": "0", "lon": 0}}, "location.lat must be a number")
+	send(m{"kind": "location", "location": m{"lat": 0, "lon": 181}}, "location.lon")
+	send(m{"keyboard": 5}, "keyboard must be an object")
+	send(m{"keyboard": m{"kind": "sticky", "rows": [][]m{{{"text": "a"}}}}}, "keyboard.kind")
+	send(m{"keyboard": m{"kind": "inline", "rows": []int{5}}}, "keyboard.rows must be an array")
+	send(m{"kind": "template"}, "template.name")
+	refused("chat.read", m{"chat_id": chat, "seq": "1"}, "seq must be a whole number, not string")
+	refused("chat.read", m{"chat_id": chat, "seq": 1.5}, "seq must be a whole number")
+	refused("chat.list", m{"limit": "x"}, "limit must be a whole number")
+	refused("message.forward", m{"chat_id": chat}, "message_id")
+	if err := c.call("message.send", m{"chat_id": w.chat("waits", nil), "kind": "text", "text": "x"}, nil); err == nil || err.Data.Detail != "the chat waits for an operator; accept it first" {
+		t.Errorf("answered %v", err)
 	}
 }
 

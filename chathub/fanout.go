@@ -130,6 +130,7 @@ func (h *Hub) hand(ctx context.Context, events []switchboard.Event) bool {
 		h.eachConcerned(e, func(c *conn) {
 			if frame := e.frameFor(&c.operator); frame != nil {
 				c.deliver(e.ID, frame)
+				h.shown.event(e, c.operator.ID)
 				sent++
 			}
 		})

@@ -182,6 +182,7 @@ func (res *helloResult) then(ctx context.Context) error {
 				return err
 			}
 			c.push(frame)
+			h.shown.event(&loaded[i], c.operator.ID)
 			h.metrics.events.WithLabelValues(string(loaded[i].Type)).Inc()
 		}
 	}

@@ -127,7 +127,7 @@ type Chats interface {
 	TransferChat(ctx context.Context, o switchboard.Operator, chatID, toOperatorID, toSkill string) (switchboard.Chat, error)
 	CustomerByPhone(ctx context.Context, accountID, phone string) (externalID string, err error)
 	StartChat(ctx context.Context, o switchboard.Operator, accountID, externalID string, create bool) (switchboard.Chat, error)
-	ReadChat(ctx context.Context, o switchboard.Operator, chatID string, seq int64) (switchboard.Chat, error)
+	ReadChat(ctx context.Context, o switchboard.Operator, chatID string, seq int64) (c switchboard.Chat, before int64, err error)
 }
 
 // Messages is what operators do with messages.
@@ -137,6 +137,7 @@ type Messages interface {
 	SendMessage(ctx context.Context, s queue.Send) (m message.Message, created bool, err error)
 	EditMessage(ctx context.Context, messageID, text string, allow func(switchboard.Chat) error) (message.Message, error)
 	DeleteMessage(ctx context.Context, messageID string, allow func(switchboard.Chat) error) (message.Message, error)
+	LogShown(ctx context.Context, list []switchboard.Shown) error
 }
 
 // Events is the operators' stream. EventsFor's error is an ErrNotFound when
@@ -216,6 +217,7 @@ type Hub struct {
 	metrics *metrics
 	methods map[string]method
 	typing  *typing
+	shown   *shown
 	replays chan struct{} // bounds how many replays read the database at once
 
 	// base is the context of calls; it outlives Run's own until the connections
@@ -259,7 +261,7 @@ func New(cfg Config, deps Deps) (*Hub, error) {
 		h.origins = append(h.origins, strings.ToLower(u.Scheme+"://"+u.Host))
 	}
 	h.methods = h.allMethods()
-	h.typing = newTyping(h)
+	h.typing, h.shown = newTyping(h), newShown(h)
 	return h, nil
 }
 
@@ -275,7 +277,7 @@ func (h *Hub) Methods() []string {
 
 // Run serves connections until ctx ends. Then it stops sending events, lets
 // calls in progress finish, closes every connection with 1012 and waits for
-// them, StopWait and a second at most. A hub runs once.
+// them, StopWait and two seconds at most. A hub runs once.
 func (h *Hub) Run(ctx context.Context) error {
 	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
@@ -291,6 +293,7 @@ func (h *Hub) Run(ctx context.Context) error {
 	producers.Go(func() { h.follow(ctx) })
 	producers.Go(func() { h.watchClocks(ctx) })
 	producers.Go(func() { h.watchPeople(ctx) })
+	producers.Go(func() { h.shown.run(ctx) })
 	h.typing.start(ctx, &producers)
 
 	<-ctx.Done()
@@ -316,6 +319,9 @@ func (h *Hub) Run(ctx context.Context) error {
 		}
 		<-ended
 	}
+	last, done := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer done()
+	h.shown.flush(last)
 	// Nobody is registered any more, so this only ends melody's own goroutine.
 	if err := h.melody.Close(); err != nil {
 		return fmt.Errorf("closing melody: %w", err)

@@ -41,10 +41,25 @@ type sendParams struct {
 	Text     string            `json:"text"`
 	Files    []string          `json:"files"`
 	Contact  *message.Contact  `json:"contact"`
-	Location *message.Location `json:"location"`
+	Location *locationParams   `json:"location"`
 	Keyboard *message.Keyboard `json:"keyboard"`
 	Template *message.Template `json:"template"`
 	ReplyTo  *string           `json:"reply_to"`
+}
+
+// locationParams is a message.Location that tells 0 from nothing.
+type locationParams struct {
+	Lat     *float64 `json:"lat"`
+	Lon     *float64 `json:"lon"`
+	Title   string   `json:"title"`
+	Address string   `json:"address"`
+}
+
+func (l *locationParams) location() *message.Location {
+	if l == nil {
+		return nil
+	}
+	return &message.Location{Lat: *l.Lat, Lon: *l.Lon, Title: l.Title, Address: l.Address}
 }
 
 func (h *Hub) messageSend(ctx context.Context, c *conn, p *sendParams) (any, error) {
@@ -55,7 +70,7 @@ func (h *Hub) messageSend(ctx context.Context, c *conn, p *sendParams) (any, err
 	if err != nil {
 		return nil, err
 	}
-	content := message.Content{Kind: p.Kind, Text: p.Text, Contact: p.Contact, Location: p.Location, Keyboard: p.Keyboard, Template: p.Template}
+	content := message.Content{Kind: p.Kind, Text: p.Text, Contact: p.Contact, Location: p.Location.location(), Keyboard: p.Keyboard, Template: p.Template}
 	if len(p.Files) > 0 {
 		if content.Files, err = h.files(ctx, p.Kind, p.Files); err != nil {
 			return nil, err
@@ -143,6 +158,12 @@ func (p *sendParams) check() error {
 		}
 	}
 	if l := p.Location; l != nil {
+		switch {
+		case l.Lat == nil:
+			return fail(codeParams, "location.lat is missing")
+		case l.Lon == nil:
+			return fail(codeParams, "location.lon is missing")
+		}
 		if err := cmp.Or(capText("location.title", l.Title, maxName), capText("location.address", l.Address, maxAddress)); err != nil {
 			return err
 		}

@@ -69,8 +69,8 @@ func checkText(field, s string, limit int) error {
 	return nil
 }
 
-// shown is the chat as the operator may see it.
-func shown(o *switchboard.Operator, c switchboard.Chat) chatResult {
+// visibly is the chat as the operator may see it.
+func visibly(o *switchboard.Operator, c switchboard.Chat) chatResult {
 	if !o.MaySee(c) {
 		c = c.Redacted()
 	}
@@ -88,7 +88,10 @@ func (h *Hub) changing(do func(context.Context, switchboard.Operator, string) (s
 			return nil, err
 		}
 		h.deps.Bus.Wake(topicEvents)
-		return shown(&c.operator, chat), nil
+		if chat.OperatorID != nil && *chat.OperatorID == c.operator.ID {
+			h.shown.message(chat.LastMessage, c.operator.ID)
+		}
+		return visibly(&c.operator, chat), nil
 	}
 }
 
@@ -178,7 +181,7 @@ func (h *Hub) chatTransfer(ctx context.Context, c *conn, p *transferParams) (any
 		return nil, err
 	}
 	h.deps.Bus.Wake(topicEvents)
-	return shown(&c.operator, chat), nil
+	return visibly(&c.operator, chat), nil
 }
 
 type startParams struct {
@@ -236,7 +239,7 @@ func (h *Hub) chatStart(ctx context.Context, c *conn, p *startParams) (any, erro
 		return nil, err
 	}
 	h.deps.Bus.Wake(topicEvents)
-	return shown(&c.operator, chat), nil
+	return visibly(&c.operator, chat), nil
 }
 
 type readParams struct {
@@ -251,8 +254,12 @@ func (h *Hub) chatRead(ctx context.Context, c *conn, p *readParams) (any, error)
 	if p.Seq < 1 {
 		return nil, fail(codeParams, "seq must be that of a message, 1 or more")
 	}
-	if _, err := h.deps.Store.ReadChat(ctx, c.operator, p.ChatID, p.Seq); err != nil {
+	chat, before, err := h.deps.Store.ReadChat(ctx, c.operator, p.ChatID, p.Seq)
+	if err != nil {
 		return nil, err
+	}
+	if chat.ReadSeq > before {
+		h.shown.note(p.ChatID, c.operator.ID, before+1, chat.ReadSeq)
 	}
 	h.deps.Bus.Wake(topicEvents)
 	return struct{}{}, nil

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -105,11 +106,11 @@ func (h *Hub) toRPC(ctx context.Context, method string, err error) *rpcError {
 	case errors.Is(err, switchboard.ErrNotFound):
 		return fail(codeNotFound, "%s", err)
 	case errors.Is(err, switchboard.ErrForbidden):
-		return fail(codeForbidden, "%s", err)
+		return fail(codeForbidden, "%s", reason(err, switchboard.ErrForbidden))
 	case errors.Is(err, switchboard.ErrConflict):
-		return fail(codeConflict, "%s", err)
+		return fail(codeConflict, "%s", reason(err, switchboard.ErrConflict))
 	case errors.Is(err, switchboard.ErrInvalid):
-		return fail(codeParams, "%s", err)
+		return fail(codeParams, "%s", reason(err, switchboard.ErrInvalid))
 	case errors.Is(err, channels.ErrNoAccount):
 		return fail(codeConflict, "the account of this chat is unknown or has been removed")
 	case h.unavailable(err):
@@ -119,6 +120,9 @@ func (h *Hub) toRPC(ctx context.Context, method string, err error) *rpcError {
 	h.log.ErrorContext(ctx, "call failed", "method", method, "error", err)
 	return fail(codeInternal, "our fault; it has been logged")
 }
+
+// reason is the text of an error without the class at its end, which the code says.
+func reason(err, class error) string { return strings.TrimSuffix(err.Error(), ": "+class.Error()) }
 
 // method handles one call and returns its result.
 type method func(ctx context.Context, c *conn, params json.RawMessage) (any, error)
@@ -148,10 +152,28 @@ func decodeParams(params json.RawMessage, into any) error {
 		return nil
 	}
 	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		return fail(codeParams, "%s must not be a JSON %s", e.Field, e.Value)
+		return fail(codeParams, "%s must be %s, not %s", e.Field, wanted(e.Type), e.Value)
 	}
 	// "json: unknown field \"x\"" is all that encoding/json gives.
 	return fail(codeParams, "%s", strings.TrimPrefix(err.Error(), "json: "))
+}
+
+// wanted says in JSON's words what a parameter must be.
+func wanted(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Int, reflect.Int64:
+		return "a whole number"
+	case reflect.Float64:
+		return "a number"
+	case reflect.Slice:
+		return "an array"
+	case reflect.Struct:
+		return "an object"
+	default:
+		return "a string"
+	}
 }
 
 // follower is a result after which something is to be sent.
@@ -234,11 +256,10 @@ func parse(frame []byte, req *request) *rpcError {
 		return fail(codeRequest, "batches are not supported; send one object a frame")
 	}
 	d := json.NewDecoder(bytes.NewReader(frame))
-	if err := d.Decode(req); err != nil {
+	err := d.Decode(req)
+	_, mistyped := errors.AsType[*json.UnmarshalTypeError](err)
+	if err != nil && !mistyped {
 		req.ID = null
-		if _, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-			return fail(codeRequest, "a request is an object with jsonrpc, id, method and params")
-		}
 		return fail(codeParse, "not JSON")
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
@@ -248,6 +269,12 @@ func parse(frame []byte, req *request) *rpcError {
 	if len(req.ID) > 0 && strings.IndexByte(`"-0123456789n`, req.ID[0]) < 0 {
 		req.ID = null
 		return fail(codeRequest, "id must be a string, a number or null")
+	}
+	if mistyped {
+		if req.ID == nil {
+			req.ID = null
+		}
+		return fail(codeRequest, "a request is an object with jsonrpc, id, method and params")
 	}
 	if req.Version != "2.0" || req.Method == "" {
 		if req.ID == nil {

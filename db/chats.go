@@ -484,12 +484,14 @@ func findChat(ctx context.Context, tx pgx.Tx, accountID, externalID string) (id 
 
 // ReadChat notes that everything up to seq has been read: read_seq only moves
 // forward (and not past the last message), and unread counts the customer's
-// messages after it. Only the one who serves the chat and supervisors may.
-func (d *DB) ReadChat(ctx context.Context, o switchboard.Operator, chatID string, seq int64) (switchboard.Chat, error) {
-	return d.alterChat(ctx, chatID, func(tx pgx.Tx, c *switchboard.Chat) (chatChange, error) {
+// messages after it. before is what read_seq was. Only the one who serves the
+// chat and supervisors may.
+func (d *DB) ReadChat(ctx context.Context, o switchboard.Operator, chatID string, seq int64) (c switchboard.Chat, before int64, err error) {
+	c, err = d.alterChat(ctx, chatID, func(tx pgx.Tx, c *switchboard.Chat) (chatChange, error) {
 		if err := mayManage(&o, c); err != nil {
 			return chatChange{}, err
 		}
+		before = c.ReadSeq
 		seq := min(seq, c.LastSeq)
 		if seq <= c.ReadSeq {
 			return chatChange{}, nil
@@ -503,6 +505,7 @@ func (d *DB) ReadChat(ctx context.Context, o switchboard.Operator, chatID string
 		e.Everyone = false // the queue is as it was
 		return chatChange{events: []switchboard.Event{e}}, nil
 	})
+	return c, before, err
 }
 
 // SetPresence stores what an operator says of themselves, and tells everybody

@@ -469,7 +469,7 @@ func TestReadMovesForward(t *testing.T) {
 		unread    int
 		news      bool
 	}{{1, 1, 2, true}, {3, 3, 1, true}, {2, 3, 1, false}, {99, 4, 0, true}, {4, 4, 0, false}} {
-		c, err := r.d.ReadChat(ctx, r.ann, id, step.seq)
+		c, _, err := r.d.ReadChat(ctx, r.ann, id, step.seq)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -480,7 +480,7 @@ func TestReadMovesForward(t *testing.T) {
 			t.Errorf("read %d: events %q", step.seq, got)
 		}
 	}
-	if _, err := r.d.ReadChat(ctx, r.bob, id, 4); !errors.Is(err, switchboard.ErrNotFound) {
+	if _, _, err := r.d.ReadChat(ctx, r.bob, id, 4); !errors.Is(err, switchboard.ErrNotFound) {
 		t.Errorf("another's chat: %v, want ErrNotFound", err)
 	}
 	if _, key, err := r.d.ChatKey(ctx, id); err != nil || key != "c" {

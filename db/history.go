@@ -103,9 +103,28 @@ func (d *DB) Timeline(ctx context.Context, id string) ([]switchboard.TimelineEnt
 	return list, nil
 }
 
-// LogShown notes that messages were shown to an operator.
-func (d *DB) LogShown(ctx context.Context, messageIDs []string, operatorID string) error {
-	_, err := d.pool.Exec(ctx, `insert into message_log (message_id, what, detail) select id, 'shown', jsonb_build_object('operator_id', $2::text) from unnest($1::uuid[]) id`, messageIDs, operatorID)
+// LogShown notes that customers' messages were shown to operators, once per
+// message and operator.
+func (d *DB) LogShown(ctx context.Context, list []switchboard.Shown) error {
+	var chats, operators []string
+	var from, to []int64
+	for _, s := range list {
+		chats, operators, from, to = append(chats, s.ChatID), append(operators, s.OperatorID), append(from, s.From), append(to, s.To)
+	}
+	err := d.tx(ctx, func(tx pgx.Tx) error {
+		// Two hubs may have connections of one operator: what the other has just
+		// written must be visible to the check below.
+		if _, err := tx.Exec(ctx, `select pg_advisory_xact_lock($1, 0)`, lockShown); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, `insert into message_log (message_id, what, detail)
+			select m.id, 'shown', jsonb_build_object('operator_id', s.operator_id)
+			from unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[]) s (chat_id, operator_id, lo, hi)
+				join messages m on m.chat_id = s.chat_id and m.seq between s.lo and s.hi and m.direction = 'in'
+			where not exists (select 1 from message_log l where l.message_id = m.id and l.what = 'shown' and l.detail->>'operator_id' = s.operator_id)
+			order by m.chat_id, m.seq`, chats, operators, from, to)
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("noting shown messages: %w", err)
 	}

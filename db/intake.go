@@ -24,6 +24,7 @@ const (
 	lockLaneAppend = 7301 // held while a lane's rows are inserted, until commit
 	lockLaneDrain  = 7302 // held while a lane's batch is normalised, until commit
 	lockMemory     = 7303 // see HoldSingle
+	lockShown      = 7304 // held while shown messages are noted, until commit
 )
 
 // LaneOf is the lane of a chat's updates.
