@@ -3,6 +3,7 @@ package message
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -154,7 +155,7 @@ func (c *Capabilities) checkBody(content *Content) error {
 	}
 	switch content.Kind {
 	case KindText:
-		if content.Text == "" {
+		if strings.TrimSpace(content.Text) == "" { // platforms refuse blanks as well
 			return refuse(RefusedInvalid, "text must not be empty")
 		}
 	case KindContact:
