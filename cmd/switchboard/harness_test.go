@@ -27,7 +27,12 @@ import (
 	"switchboard/simulator/simtest"
 )
 
-func TestMain(m *testing.M) { dbtest.Main(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(beSwitchboard) != "" {
+		os.Exit(run(os.Args[1:]))
+	}
+	dbtest.Main(m)
+}
 
 // world is a running system with its simulator, in this process.
 type world struct {

@@ -1,0 +1,552 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"switchboard"
+	"switchboard/message"
+	"switchboard/simulator"
+)
+
+// agent is an operator's client as the contract wants it: it reconnects, to
+// another hub if need be, resumes by its last cursor, and repeats a send that
+// was not answered with the same client id.
+type agent struct {
+	t     *testing.T
+	login string
+	id    string
+	token string
+	hubs  func() []string // host:port, the preferred one first
+
+	write sync.Mutex
+
+	mu       sync.Mutex
+	changed  chan struct{} // closed and replaced at every event and connection
+	conn     *agentConn    // nil while there is none
+	where    string        // host:port of conn
+	sessions int
+	cursor   *string
+	last     int64
+	events   []received
+	faults   []string
+	closes   []int // codes of closed connections; 0: cut
+	calls    int
+}
+
+type received struct {
+	event
+	at time.Time
+}
+
+type agentConn struct {
+	ws      *websocket.Conn
+	gone    chan struct{}
+	answers map[int]chan answer // guarded by agent.mu
+}
+
+var errCut = errors.New("the connection ended before the answer")
+
+// runAgent connects an operator until the test ends.
+func runAgent(t *testing.T, login, id, token string, hubs func() []string) *agent {
+	a := &agent{t: t, login: login, id: id, token: token, hubs: hubs, changed: make(chan struct{})}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := 0; ctx.Err() == nil; i++ {
+			addresses := hubs()
+			if a.session(ctx, addresses[i%len(addresses)]) {
+				i = -1 // the preferred one first again
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
+	}()
+	t.Cleanup(func() { cancel(); <-done })
+	return a
+}
+
+// session is one connection; it reports whether hello was answered.
+func (a *agent) session(ctx context.Context, addr string) bool {
+	dial, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	ws, _, err := websocket.DefaultDialer.DialContext(dial, "ws://"+addr+"/ws/v1", http.Header{"Authorization": {"Bearer " + a.token}})
+	if err != nil {
+		return false
+	}
+	defer ws.Close()
+	defer context.AfterFunc(ctx, func() { ws.Close() })()
+	c := &agentConn{ws: ws, gone: make(chan struct{}), answers: map[int]chan answer{}}
+	defer close(c.gone)
+	a.mu.Lock()
+	cursor := a.cursor
+	a.mu.Unlock()
+	if err := ws.WriteJSON(map[string]any{"jsonrpc": "2.0", "id": 0, "method": "hello", "params": map[string]any{"cursor": cursor}}); err != nil {
+		return false
+	}
+	greeted := false
+	for {
+		var frame struct {
+			ID     *int            `json:"id"`
+			Method string          `json:"method"`
+			Params event           `json:"params"`
+			Result json.RawMessage `json:"result"`
+			Error  *rpcError       `json:"error"`
+		}
+		err := ws.ReadJSON(&frame)
+		a.mu.Lock()
+		switch {
+		case err != nil:
+			a.conn, a.where = nil, ""
+			code := 0
+			if e, ok := errors.AsType[*websocket.CloseError](err); ok {
+				code = e.Code
+			}
+			a.closes = append(a.closes, code)
+		case frame.Method == "event":
+			a.take(frame.Params)
+		case frame.ID != nil && *frame.ID == 0:
+			var hello struct {
+				Cursor string
+				Resync bool
+			}
+			if frame.Error != nil || json.Unmarshal(frame.Result, &hello) != nil {
+				a.mu.Unlock()
+				return false // a hub that is about to stop, or to start
+			}
+			if hello.Resync || (cursor != nil && hello.Cursor != *cursor) {
+				a.faults = append(a.faults, fmt.Sprintf("hello with cursor %v was answered with %q, resync %v", *cursor, hello.Cursor, hello.Resync))
+			}
+			if a.cursor == nil {
+				a.cursor = &hello.Cursor
+			}
+			greeted = true
+			a.conn, a.where = c, addr
+			a.sessions++
+		case frame.ID != nil:
+			if ch := c.answers[*frame.ID]; ch != nil {
+				ch <- answer{frame.Result, frame.Error}
+			}
+		}
+		close(a.changed)
+		a.changed = make(chan struct{})
+		a.mu.Unlock()
+		if err != nil {
+			return greeted
+		}
+	}
+}
+
+// take checks that the stream goes forward only: what is missed or seen twice
+// across connections shows here or in the talks.
+func (a *agent) take(e event) {
+	n, err := strconv.ParseInt(e.Cursor, 10, 64)
+	if err != nil || n <= a.last {
+		a.faults = append(a.faults, fmt.Sprintf("event with cursor %q after %d", e.Cursor, a.last))
+	}
+	a.last, a.cursor = n, &e.Cursor
+	a.events = append(a.events, received{e, time.Now()})
+}
+
+// until waits for cond, which is called under the lock.
+func (a *agent) until(ctx context.Context, what string, cond func() bool) error {
+	for {
+		a.mu.Lock()
+		ok, changed := cond(), a.changed
+		a.mu.Unlock()
+		if ok {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("%s: waiting for %s: %w", a.login, what, ctx.Err())
+		}
+	}
+}
+
+// await is until for the test's goroutine.
+func (a *agent) await(t *testing.T, limit time.Duration, what string, cond func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	if err := a.until(ctx, what, cond); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// once makes one call on the current connection; errCut says that it ended.
+func (a *agent) once(ctx context.Context, method string, params, result any) error {
+	var c *agentConn
+	var id int
+	ch := make(chan answer, 1)
+	if err := a.until(ctx, "connection", func() bool {
+		if c = a.conn; c == nil {
+			return false
+		}
+		a.calls++
+		id = a.calls
+		c.answers[id] = ch
+		return true
+	}); err != nil {
+		return err
+	}
+	a.write.Lock()
+	err := c.ws.WriteJSON(map[string]any{"jsonrpc": "2.0", "id": id, "method": method, "params": params})
+	a.write.Unlock()
+	if err != nil {
+		return errCut
+	}
+	select {
+	case got := <-ch:
+		if got.Error != nil {
+			return got.Error
+		}
+		if result == nil {
+			return nil
+		}
+		return json.Unmarshal(got.Result, result)
+	case <-c.gone:
+		return errCut
+	case <-ctx.Done():
+		return fmt.Errorf("%s: waiting for the answer to %s: %w", a.login, method, ctx.Err())
+	}
+}
+
+// call repeats a call that may be repeated until it is answered, for 30 s.
+func (a *agent) call(method string, params, result any) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	for {
+		err := a.once(ctx, method, params, result)
+		if e, ok := errors.AsType[*rpcError](err); !errors.Is(err, errCut) && !(ok && e.Data.Code == "unavailable") {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s: %s: %w", a.login, method, err)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// must is call for the test's goroutine.
+func (a *agent) must(t *testing.T, method string, params, result any) {
+	t.Helper()
+	if err := a.call(method, params, result); err != nil {
+		t.Fatalf("%s: %s: %v", a.login, method, err)
+	}
+}
+
+// message waits for an event with a message for which ok holds.
+func (a *agent) message(t *testing.T, what string, ok func(m *message.Message) bool) (found message.Message, at time.Time) {
+	t.Helper()
+	a.await(t, 30*time.Second, what, func() bool {
+		i := slices.IndexFunc(a.events, func(e received) bool { return e.Message != nil && ok(e.Message) })
+		if i >= 0 {
+			found, at = *a.events[i].Message, a.events[i].at
+		}
+		return i >= 0
+	})
+	return found, at
+}
+
+// inbound are the customer's texts of a chat in the order in which they came.
+func (a *agent) inbound(chat string) (texts []string, at []time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, e := range a.events {
+		if e.Type == "message.new" && e.ChatID == chat && e.Message != nil && e.Message.Direction == message.In {
+			texts, at = append(texts, e.Message.Text), append(at, e.at)
+		}
+	}
+	return texts, at
+}
+
+// address is the hub to which the client is connected, "" for none.
+func (a *agent) address() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.where
+}
+
+// check reports what was wrong with the stream.
+func (a *agent) check(t *testing.T) {
+	t.Helper()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, f := range a.faults {
+		t.Errorf("%s: %s", a.login, f)
+	}
+	a.faults = nil
+}
+
+// person is a customer on any platform.
+type person interface {
+	ID() string
+	SendText(text string) simulator.Sent
+	Messages() []simulator.Message
+}
+
+// talk is a chat between a customer and an agent, with everything that both have
+// said.
+type talk struct {
+	customer person
+	agent    *agent
+	chat     string
+	mu       sync.Mutex
+	in       []string // what was sent, in order
+	out      []string
+	doubled  int // answers that the platform has twice, as their history says
+}
+
+// greet makes the customer write and the agent accept.
+func greet(t *testing.T, c person, a *agent) *talk {
+	t.Helper()
+	hello := "hello from " + c.ID()
+	c.SendText(hello)
+	m, _ := a.message(t, "the first message of a customer", func(m *message.Message) bool { return m.Text == hello })
+	a.must(t, "chat.accept", map[string]any{"chat_id": m.ChatID}, nil)
+	return &talk{customer: c, agent: a, chat: m.ChatID, in: []string{hello}}
+}
+
+// say makes the customer write.
+func (k *talk) say(text string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.in = append(k.in, text)
+	k.customer.SendText(text)
+}
+
+// answer sends a text as the agent; it returns when it is acknowledged.
+func (k *talk) answer(text string) error {
+	k.out = append(k.out, text)
+	err := k.agent.call("message.send", map[string]any{"chat_id": k.chat, "client_id": text, "kind": "text", "text": text}, nil)
+	if err != nil {
+		return fmt.Errorf("sending %q: %w", text, err)
+	}
+	return nil
+}
+
+// flow lets all talks go on at once, both ways.
+type flow struct {
+	talks []*talk
+	began time.Time
+	stop  chan struct{}
+	work  sync.WaitGroup
+	mu    sync.Mutex
+	errs  []error
+}
+
+// startFlow begins a flow in which every customer and every agent says something
+// at each tick. The texts are name and number.
+func startFlow(t *testing.T, name string, talks []*talk, every time.Duration) *flow {
+	f := &flow{talks: talks, began: time.Now(), stop: make(chan struct{})}
+	for _, k := range talks {
+		f.work.Go(func() {
+			f.tick(every, func(n int) error {
+				k.say(fmt.Sprintf("%s in %d", name, n))
+				return nil
+			})
+		})
+		f.work.Go(func() {
+			f.tick(every, func(n int) error { return k.answer(fmt.Sprintf("%s out %d", name, n)) })
+		})
+	}
+	t.Cleanup(f.halt)
+	return f
+}
+
+func (f *flow) tick(every time.Duration, do func(n int) error) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for n := 1; ; n++ {
+		if err := do(n); err != nil {
+			f.mu.Lock()
+			f.errs = append(f.errs, err)
+			f.mu.Unlock()
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-f.stop:
+			return
+		}
+	}
+}
+
+func (f *flow) halt() {
+	select {
+	case <-f.stop:
+	default:
+		close(f.stop)
+	}
+	f.work.Wait()
+}
+
+// outcome is what became of a flow.
+type outcome struct {
+	messages int
+	// The longest silence that anybody saw between two messages of a chat.
+	inGap, outGap time.Duration
+	doubled       int
+}
+
+func (o outcome) String() string {
+	return fmt.Sprintf("%d messages; longest silence inbound %v, outbound %v; %d sent twice, and marked so", o.messages,
+		o.inGap.Round(10*time.Millisecond), o.outGap.Round(10*time.Millisecond), o.doubled)
+}
+
+// finish ends the flow and checks that everything that was ever said in its
+// talks has arrived once and in order: at the operator, at the platform, and in
+// the history, which numbers it without a gap. An answer may have come twice only
+// when its history says that an attempt was cut off.
+func (f *flow) finish(t *testing.T, base string) (o outcome) {
+	t.Helper()
+	since := time.Now()
+	f.halt()
+	for _, err := range f.errs {
+		t.Errorf("an operator's call failed: %v", err)
+	}
+	for _, k := range f.talks {
+		o.messages += len(k.in) + len(k.out)
+		k.agent.await(t, 30*time.Second, "the last message of a customer", func() bool {
+			return slices.ContainsFunc(k.agent.events, func(e received) bool {
+				return e.Message != nil && e.ChatID == k.chat && e.Message.Text == k.in[len(k.in)-1]
+			})
+		})
+		if len(k.out) > 0 {
+			eventually(t, 30*time.Second, "the platform has "+k.out[len(k.out)-1], func() bool {
+				return slices.ContainsFunc(k.customer.Messages(), func(m simulator.Message) bool { return m.Text == k.out[len(k.out)-1] })
+			})
+		}
+	}
+	t.Logf("caught up %v after the last message", time.Since(since).Round(time.Millisecond))
+	for _, k := range f.talks {
+		texts, at := k.agent.inbound(k.chat)
+		if !slices.Equal(texts, k.in) {
+			t.Errorf("%s: the operator got %s", k.customer.ID(), difference(texts, k.in))
+		}
+		for i := 1; i < len(at); i++ {
+			if at[i-1].Before(f.began) {
+				continue
+			}
+			o.inGap = max(o.inGap, at[i].Sub(at[i-1]))
+		}
+		k.check(t, base, f.began, &o)
+		k.agent.check(t)
+	}
+	return o
+}
+
+// check compares the platform and the history with what was said.
+func (k *talk) check(t *testing.T, base string, since time.Time, o *outcome) {
+	t.Helper()
+	var history []message.Message
+	eventually(t, 20*time.Second, "every message of the history has a final status", func() bool {
+		history = history[:0]
+		for {
+			var page struct{ Items []message.Message }
+			status, body := get(base+"/api/v1/chats/"+k.chat+"/messages?limit=200&after_seq="+strconv.Itoa(len(history)), k.agent.token)
+			if status != http.StatusOK || json.Unmarshal([]byte(body), &page) != nil {
+				return false
+			}
+			history = append(history, page.Items...)
+			if len(page.Items) < 200 {
+				break
+			}
+		}
+		return !slices.ContainsFunc(history, func(m message.Message) bool {
+			return m.Status == message.StatusQueued || m.Status == message.StatusSending
+		})
+	})
+	var in, out []string
+	ids := map[string]string{}
+	for i, m := range history {
+		if m.Seq != int64(i+1) {
+			t.Errorf("%s: message %d of the history has seq %d", k.customer.ID(), i+1, m.Seq)
+		}
+		if m.Direction == message.In {
+			in = append(in, m.Text)
+			continue
+		}
+		out = append(out, m.Text)
+		ids[m.Text] = m.ID
+		if m.Status == message.StatusFailed || m.Status == message.StatusExpired {
+			t.Errorf("%q is %s: %+v", m.Text, m.Status, m.Error)
+		}
+	}
+	if !slices.Equal(in, k.in) {
+		t.Errorf("%s: the history has of the customer %s", k.customer.ID(), difference(in, k.in))
+	}
+	if !slices.Equal(out, k.out) {
+		t.Errorf("%s: the history has of the operator %s", k.customer.ID(), difference(out, k.out))
+	}
+	var shown []string
+	var before time.Time
+	doubled := 0
+	for _, m := range k.customer.Messages() {
+		if len(shown) > 0 && shown[len(shown)-1] == m.Text {
+			doubled++
+			if _, detail := get(base+"/api/v1/messages/"+ids[m.Text], k.agent.token); !strings.Contains(detail, "the customer may see this message twice") {
+				t.Errorf("%s: the platform got %q twice, and its history does not say why: %s", k.customer.ID(), m.Text, detail)
+			}
+			continue
+		}
+		if len(shown) > 0 && before.After(since) {
+			o.outGap = max(o.outGap, m.At.Sub(before))
+		}
+		before = m.At
+		shown = append(shown, m.Text)
+	}
+	if !slices.Equal(shown, k.out) {
+		t.Errorf("%s: the platform got %s", k.customer.ID(), difference(shown, k.out))
+	}
+	o.doubled += doubled - k.doubled
+	k.doubled = doubled
+}
+
+// difference describes where two lists part.
+func difference(got, want []string) string {
+	i := 0
+	for i < len(got) && i < len(want) && got[i] == want[i] {
+		i++
+	}
+	return fmt.Sprintf("%d messages, want %d; after %d equal ones %.5q, want %.5q", len(got), len(want), i,
+		got[i:min(i+5, len(got))], want[i:min(i+5, len(want))])
+}
+
+// login opens a session at the public door.
+func login(t *testing.T, base, name, password string) (token, id string) {
+	t.Helper()
+	body := fmt.Sprintf(`{"login":%q,"password":%q}`, name, password)
+	res, err := http.Post(base+"/api/v1/sessions", "application/json", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	var s struct {
+		Token    string
+		Operator switchboard.Operator
+	}
+	if err != nil || res.StatusCode != http.StatusCreated || json.Unmarshal(text, &s) != nil {
+		t.Fatalf("signing %s in: %d %s %v", name, res.StatusCode, text, err)
+	}
+	return s.Token, s.Operator.ID
+}
