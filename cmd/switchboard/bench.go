@@ -248,15 +248,38 @@ func post(conn net.Conn, r *bufio.Reader, request []byte) (status int, err error
 
 const benchConnections = 64
 
-// load keeps 64 connections busy with distinct callbacks for d, and returns how
-// many were answered 200, and in what time.
+// load keeps 64 connections busy with distinct callbacks for d, from a process of
+// its own, and returns how many were answered 200, and in what time. It raises
+// next by the numbers used.
 func load(ctx context.Context, addr, account string, d time.Duration, next *atomic.Int64) (n int64, took time.Duration, err error) {
-	ctx, cancel := context.WithTimeout(ctx, d)
-	defer cancel()
-	var ok atomic.Int64
+	out, stop, err := benchChild(ctx, childLoad, addr, account, d.String(), strconv.FormatInt(next.Load(), 10))
+	if err != nil {
+		return 0, 0, err
+	}
+	defer stop()
+	var last int64
+	if _, err := fmt.Fscanln(out, &n, &took, &last); err != nil {
+		return 0, 0, fmt.Errorf("the load generator ended early: %w", err)
+	}
+	next.Store(last)
+	return n, took, nil
+}
+
+// generate is the process of load.
+func generate(addr, account, length, first string) error {
+	d, err := time.ParseDuration(length)
+	if err != nil {
+		return err
+	}
+	start, err := strconv.ParseInt(first, 10, 64)
+	if err != nil {
+		return err
+	}
+	var next, ok atomic.Int64
+	next.Store(start)
 	var failed atomic.Pointer[error]
 	var wg sync.WaitGroup
-	start := time.Now()
+	begin := time.Now()
 	for range benchConnections {
 		wg.Go(func() {
 			conn, err := net.Dial("tcp", addr)
@@ -267,7 +290,7 @@ func load(ctx context.Context, addr, account string, d time.Duration, next *atom
 			defer conn.Close()
 			r := bufio.NewReader(conn)
 			var buf []byte
-			for ctx.Err() == nil {
+			for time.Since(begin) < d {
 				buf = callback(buf, account, next.Add(1), benchText)
 				status, err := post(conn, r, buf)
 				if err == nil && status != 200 {
@@ -282,11 +305,12 @@ func load(ctx context.Context, addr, account string, d time.Duration, next *atom
 		})
 	}
 	wg.Wait()
-	took = time.Since(start)
+	took := time.Since(begin)
 	if e := failed.Load(); e != nil {
-		return 0, 0, *e
+		return *e
 	}
-	return ok.Load(), took, nil
+	fmt.Println(ok.Load(), int64(took), next.Load())
+	return nil
 }
 
 func rate(n int64, d time.Duration) float64 { return float64(n) / d.Seconds() }

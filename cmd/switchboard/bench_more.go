@@ -294,9 +294,47 @@ func benchOperator(ctx context.Context, s *benchService, login string, role swit
 	return token, s.db.AddSession(ctx, o.ID, hash, time.Now().Add(time.Hour))
 }
 
-// idleClients is the process that holds the connections of figure (e): its
-// memory must not count.
-const idleClients = "SWITCHBOARD_BENCH_IDLE"
+// childVariable makes a process a helper of a benchmark: a kind and its
+// arguments, parted by commas. What the helper uses must not count as ours.
+const childVariable = "SWITCHBOARD_BENCH_CHILD"
+
+const (
+	childIdle = "idle" // holds connections for figure (e): address, number, tokens
+	childLoad = "load" // see load: address, account, length, first number
+)
+
+// benchChild starts a helper process. It ends when stop is called.
+func benchChild(ctx context.Context, kind string, args ...string) (out *bufio.Reader, stop func(), err error) {
+	cmd := exec.CommandContext(ctx, os.Args[0])
+	cmd.Env = append(os.Environ(), childVariable+"="+kind+","+strings.Join(args, ","))
+	cmd.Stderr = os.Stderr
+	pipe, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, nil, err
+	}
+	return bufio.NewReader(pipe), func() { _ = in.Close(); _ = cmd.Wait() }, nil
+}
+
+// runChild is the helper process.
+func runChild(spec string) error {
+	kind, args, _ := strings.Cut(spec, ",")
+	switch kind {
+	case childIdle:
+		return holdIdle(args)
+	case childLoad:
+		if a := strings.Split(args, ","); len(a) == 4 {
+			return generate(a[0], a[1], a[2], a[3])
+		}
+	}
+	return fmt.Errorf("%s=%q is nothing that a benchmark starts", childVariable, spec)
+}
 
 // memory is figure (e).
 func (r *bench) memory(ctx context.Context) error {
@@ -315,22 +353,12 @@ func (r *bench) memory(ctx context.Context) error {
 		tokens = append(tokens, token)
 	}
 	before := residentAfterGC()
-	cmd := exec.CommandContext(ctx, os.Args[0], "version")
-	cmd.Env = append(os.Environ(), idleClients+"="+s.addr+","+strconv.Itoa(connections)+","+strings.Join(tokens, ","))
-	out, err := cmd.StdoutPipe()
+	out, stop, err := benchChild(ctx, childIdle, append([]string{s.addr, strconv.Itoa(connections)}, tokens...)...)
 	if err != nil {
 		return err
 	}
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		return err
-	}
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	defer func() { _ = in.Close(); _ = cmd.Wait() }()
-	line, err := bufio.NewReader(out).ReadString('\n')
+	defer stop()
+	line, err := out.ReadString('\n')
 	if err != nil || strings.TrimSpace(line) != "connected" {
 		return fmt.Errorf("holding %d connections: %q %w", connections, line, err)
 	}

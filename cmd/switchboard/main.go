@@ -47,8 +47,8 @@ func main() {
 }
 
 func run(args []string) int {
-	if spec := os.Getenv(idleClients); spec != "" {
-		if err := holdIdle(spec); err != nil {
+	if spec := os.Getenv(childVariable); spec != "" {
+		if err := runChild(spec); err != nil {
 			fmt.Fprintln(os.Stderr, "switchboard:", err)
 			return 1
 		}
