@@ -44,6 +44,8 @@ type Config struct {
 
 	AllowedOrigins []string `name:"allowed-origins" env:"SWITCHBOARD_ALLOWED_ORIGINS" placeholder:"https://...,..." help:"Origins of web pages that may open the operators' WebSocket, besides our own."`
 
+	TrustedProxies []string `name:"trusted-proxies" env:"SWITCHBOARD_TRUSTED_PROXIES" placeholder:"CIDR,..." help:"Proxies whose X-Forwarded-For is believed, for counting failed logins by client; empty: none."`
+
 	LogLevel  string `name:"log-level" env:"SWITCHBOARD_LOG_LEVEL" default:"info" help:"debug, info, warn or error."`
 	LogFormat string `name:"log-format" env:"SWITCHBOARD_LOG_FORMAT" help:"text or json; default text on a terminal, else json."`
 }
@@ -114,6 +116,9 @@ func (c *Config) Validate() error {
 			}
 		}
 	}
+	if _, err := c.Proxies(); err != nil {
+		return err
+	}
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
 		return bad("LOG_LEVEL", c.LogLevel, "debug, info, warn or error")
@@ -122,6 +127,22 @@ func (c *Config) Validate() error {
 		return bad("LOG_FORMAT", c.LogFormat, "text or json")
 	}
 	return nil
+}
+
+// Proxies are the addresses of trusted proxies.
+func (c *Config) Proxies() ([]netip.Prefix, error) {
+	var list []netip.Prefix
+	for _, s := range c.TrustedProxies {
+		p, err := netip.ParsePrefix(s)
+		if a, aerr := netip.ParseAddr(s); aerr == nil {
+			p, err = netip.PrefixFrom(a, a.BitLen()), nil
+		}
+		if err != nil {
+			return nil, bad("TRUSTED_PROXIES", s, "addresses or CIDRs like 10.0.0.0/8, separated by commas")
+		}
+		list = append(list, p)
+	}
+	return list, nil
 }
 
 // UseTLS tells whether the storage is spoken to over TLS.

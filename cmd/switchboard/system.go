@@ -304,7 +304,11 @@ func newSystem(ctx context.Context, c *core, roles []string, public, ops net.Lis
 	if err := s.addRoles(ctx); err != nil {
 		return nil, err
 	}
-	s.group.Add(service.HTTP("public listener", public, s.router, c.log))
+	proxies, err := c.cfg.Proxies()
+	if err != nil {
+		return nil, err
+	}
+	s.group.Add(service.HTTP("public listener", public, auth.BehindProxies(proxies, s.router), c.log))
 	return s, nil
 }
 

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -133,11 +132,7 @@ var decoy, _ = secret.HashPassword("a password that nobody has")
 // LogIn checks a password and opens a session. The error is ErrBadToken's kin
 // ErrBadLogin for a wrong login or password, or *BlockedError.
 func (a *Authenticator) LogIn(ctx context.Context, login, password, remoteAddr string) (token string, p Principal, err error) {
-	host, _, splitErr := net.SplitHostPort(remoteAddr)
-	if splitErr != nil {
-		host = remoteAddr
-	}
-	byLogin, byAddress := "login:"+login, "address:"+host
+	byLogin, byAddress := "login:"+login, "address:"+origin(remoteAddr)
 	until, err := a.store.LoginBlocked(ctx, []string{byLogin, byAddress})
 	if err != nil {
 		return "", p, fmt.Errorf("%w: %w", switchboard.ErrUnavailable, err)
