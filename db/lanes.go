@@ -89,7 +89,8 @@ func (d *DB) drain(ctx context.Context, lanes []int32, limit int, decode func([]
 		if len(stored) == 0 {
 			return nil
 		}
-		w := &laneWriter{d: d, tx: tx, doneIDs: map[int32]int64{}, chats: map[chatKey]*laneChat{}, customers: map[chatKey]*message.Profile{}}
+		w := &laneWriter{d: d, tx: tx, doneIDs: map[int32]int64{}, chats: map[chatKey]*laneChat{}, customers: map[chatKey]*message.Profile{},
+			reachable: map[chatKey]bool{}, wrote: map[chatKey]bool{}}
 		full := map[int32]int{}
 		for i := range stored {
 			u := &stored[i]
@@ -184,6 +185,7 @@ type laneWriter struct {
 	chats     map[chatKey]*laneChat
 	customers map[chatKey]*message.Profile
 	reachable map[chatKey]bool
+	wrote     map[chatKey]bool // customers who wrote after the last word on reachable
 	bad       []quarantined
 	events    []laneEvent
 	files     []laneFile
@@ -245,6 +247,13 @@ func (w *laneWriter) take(stored *queue.StoredUpdate, platform string, u *messag
 			mergeProfile(known, &u.Customer)
 		}
 	}
+	// Whoever writes can be written to; being blocked, having read or having
+	// looked at the chat says nothing of the kind.
+	if (u.Kind == message.UpdateMessage || u.Kind == message.UpdateEdit) && !u.Quiet {
+		writer := chatKey{stored.AccountID, cmp.Or(u.Customer.ID, u.Chat)}
+		w.wrote[writer] = true
+		delete(w.reachable, writer)
+	}
 	m := laneMessage{update: u, stored: stored, at: u.At}
 	switch u.Kind {
 	case message.UpdateMessage:
@@ -262,9 +271,6 @@ func (w *laneWriter) take(stored *queue.StoredUpdate, platform string, u *messag
 	case message.UpdateTyping:
 		chat.typing = true
 	case message.UpdateContactable:
-		if w.reachable == nil {
-			w.reachable = map[chatKey]bool{}
-		}
 		w.reachable[chatKey{stored.AccountID, cmp.Or(u.Customer.ID, u.Chat)}] = u.Reachable
 	}
 }
@@ -413,7 +419,9 @@ func (w *laneWriter) queueCustomers(batch *pgx.Batch) {
 			cols[i] = make([]string, n)
 		}
 		var phones []int
+		wrote := make([]bool, n)
 		for i, k := range keys {
+			wrote[i] = w.wrote[k]
 			p := w.customers[k]
 			for c, v := range []string{NewID(), k.account, k.chat, p.Name, p.Username, p.Avatar, p.Phone, p.Language, p.Country} {
 				cols[c][i] = v
@@ -422,18 +430,18 @@ func (w *laneWriter) queueCustomers(batch *pgx.Batch) {
 				phones = append(phones, i)
 			}
 		}
-		// Whoever writes can be written to. Rows that would not change are not written.
-		batch.Queue(`insert into customers as c (id, account_id, external_id, name, username, avatar, phone, language, country)
-			select * from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[])
+		// Rows that would not change are not written.
+		batch.Queue(`insert into customers as c (id, account_id, external_id, name, username, avatar, phone, language, country, reachable)
+			select * from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::bool[])
 			on conflict (account_id, external_id) do update set
 				name = coalesce(nullif(excluded.name, ''), c.name), username = coalesce(nullif(excluded.username, ''), c.username),
 				avatar = coalesce(nullif(excluded.avatar, ''), c.avatar), phone = coalesce(nullif(excluded.phone, ''), c.phone),
 				language = coalesce(nullif(excluded.language, ''), c.language), country = coalesce(nullif(excluded.country, ''), c.country),
-				reachable = true, unreachable_reason = ''
-			where not c.reachable or (excluded.name not in ('', c.name)) or (excluded.username not in ('', c.username))
+				reachable = c.reachable or excluded.reachable, unreachable_reason = case when excluded.reachable then '' else c.unreachable_reason end
+			where (excluded.reachable and not c.reachable) or (excluded.name not in ('', c.name)) or (excluded.username not in ('', c.username))
 				or (excluded.avatar not in ('', c.avatar)) or (excluded.phone not in ('', c.phone))
 				or (excluded.language not in ('', c.language)) or (excluded.country not in ('', c.country))`,
-			cols[0], cols[1], cols[2], cols[3], cols[4], cols[5], cols[6], cols[7], cols[8])
+			cols[0], cols[1], cols[2], cols[3], cols[4], cols[5], cols[6], cols[7], cols[8], wrote)
 		for _, i := range phones {
 			batch.Queue(`insert into phone_book (phone, customer_id, account_id, platform, source)
 				select $3, c.id, c.account_id, a.platform, 'contact' from customers c join accounts a on a.id = c.account_id

@@ -1,0 +1,480 @@
+package main
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"path"
+	"strings"
+	"testing"
+	"time"
+
+	"switchboard"
+	"switchboard/message"
+	"switchboard/simulator"
+)
+
+// inbound is a system with an administrator who looks on.
+type inbound struct {
+	*world
+	token string
+	op    *client
+}
+
+func lookOn(w *world) *inbound {
+	w.t.Helper()
+	token := w.operator("root", switchboard.RoleAdmin)
+	return &inbound{w, token, w.connect(token, nil)}
+}
+
+// holds waits until cond, called under the client's lock, is true.
+func (in *inbound) holds(limit time.Duration, cond func(events []event) bool) bool {
+	deadline := time.After(limit)
+	for {
+		in.op.mu.Lock()
+		ok, changed := cond(in.op.events), in.op.changed
+		in.op.mu.Unlock()
+		if ok {
+			return true
+		}
+		select {
+		case <-changed:
+		case <-deadline:
+			return false
+		}
+	}
+}
+
+// from picks the newest version of each message of the customer, in the order
+// in which the hub announced them, and how often each was announced as new.
+func from(events []event, customer string) (list []message.Message, news map[string]int) {
+	news = map[string]int{}
+	at := map[string]int{}
+	chat := ""
+	for _, e := range events {
+		if e.Message == nil || (e.Message.Sender.Name != customer && e.ChatID != chat) {
+			continue
+		}
+		chat = e.ChatID
+		if e.Type == "message.new" {
+			news[e.Message.ID]++
+		}
+		if i, ok := at[e.Message.ID]; ok {
+			list[i] = *e.Message
+			continue
+		}
+		at[e.Message.ID] = len(list)
+		list = append(list, *e.Message)
+	}
+	return list, news
+}
+
+// history is the whole chat, oldest first.
+func (in *inbound) history(chat string) []message.Message {
+	in.t.Helper()
+	var all []message.Message
+	for {
+		var page struct{ Items []message.Message }
+		in.rest("GET", fmt.Sprintf("/api/v1/chats/%s/messages?limit=200&after_seq=%d", chat, len(all)), in.token, nil, 200, &page)
+		all = append(all, page.Items...)
+		if len(page.Items) < 200 {
+			return all
+		}
+	}
+}
+
+// essence is what a message says, as JSON, without what differs from run to run.
+func essence(list []message.Message) string {
+	contents := []message.Content{}
+	for _, m := range list {
+		c := m.Content
+		c.Files = append([]message.File(nil), c.Files...)
+		for i := range c.Files {
+			c.Files[i].ID, c.Files[i].Size = "", 0
+			if strings.HasPrefix(c.Files[i].Name, "file_") { // the platform's own numbers
+				c.Files[i].Name = "file" + path.Ext(c.Files[i].Name)
+			}
+		}
+		for i := range c.Forwarded {
+			c.Forwarded = []message.Forward{c.Forwarded[i]}
+			c.Forwarded[i].At = nil
+		}
+		if c.Album != "" {
+			c.Album = "album"
+		}
+		contents = append(contents, c)
+	}
+	return asJSON(contents)
+}
+
+func asJSON(v any) string {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", " ")
+	if err := e.Encode(v); err != nil {
+		return err.Error()
+	}
+	return b.String()
+}
+
+// download fetches a file with the operator's session.
+func (in *inbound) download(t *testing.T, id string) ([]byte, http.Header) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), "GET", in.http+"/files/"+id, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+in.token)
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode != 200 {
+		t.Errorf("GET /files/%s: %d %v", id, res.StatusCode, err)
+	}
+	return b, res.Header
+}
+
+// inboundCase is something that customers do, and what the operators see of it.
+type inboundCase[C interface{ ID() string }] struct {
+	name string // and the customer's
+	spec simulator.CustomerSpec
+	// ours is what an operator sends first, in answer to a hello.
+	ours map[string]any
+	do   []func(C) (simulator.Sent, error)
+	want []message.Content
+	// reply is the seq that the last message replies to.
+	reply int64
+	phone string // that the phone book has now
+	// nobody: the phone book must not have this one.
+	nobody      string
+	unreachable bool
+}
+
+// runInbound lets all customers act at once and then looks at what came of it.
+func runInbound[C interface{ ID() string }](t *testing.T, in *inbound, newCustomer func(simulator.CustomerSpec) (C, error), cases []inboundCase[C]) {
+	sent := make([][]simulator.Sent, len(cases))
+	customers := make([]C, len(cases))
+	for i, c := range cases {
+		spec := c.spec
+		spec.FirstName = c.name
+		cu, err := newCustomer(spec)
+		if err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		customers[i] = cu
+		if c.ours != nil {
+			if _, err := any(cu).(interface {
+				Do(string, simulator.TelegramAction) (simulator.Sent, error)
+			}).Do("text", simulator.TelegramAction{Text: "hello"}); err != nil {
+				t.Fatal(err)
+			}
+			hello := in.op.message("hello of "+c.name, func(m *message.Message) bool { return m.Sender.Name == c.name })
+			in.op.call("chat.accept", map[string]any{"chat_id": hello.ChatID}, nil)
+			params := map[string]any{"chat_id": hello.ChatID, "client_id": c.name}
+			for k, v := range c.ours {
+				params[k] = v
+			}
+			in.op.send(params)
+		}
+		for _, do := range c.do {
+			s, err := do(cu)
+			if err != nil {
+				t.Fatalf("%s: %v", c.name, err)
+			}
+			if s.Dropped {
+				t.Errorf("%s: the account did not want the update", c.name)
+			}
+			sent[i] = append(sent[i], s)
+		}
+	}
+	deadline := time.Now().Add(15 * time.Second) // for all together
+	for i, c := range cases {
+		skip := 0
+		if c.ours != nil {
+			skip = 2
+		}
+		var want []message.Message
+		for _, content := range c.want {
+			want = append(want, message.Message{Content: content})
+		}
+		var got []message.Message
+		var news map[string]int
+		ok := in.holds(time.Until(deadline), func(events []event) bool {
+			got, news = from(events, c.name)
+			return len(got) >= skip && essence(got[skip:]) == essence(want)
+		})
+		t.Run(c.name, func(t *testing.T) {
+			if !ok {
+				t.Fatalf("operators see %s, want %s", essence(got[min(skip, len(got)):]), essence(want))
+			}
+			var files []simulator.FileInfo
+			var ids []string
+			for _, s := range sent[i] {
+				files = append(files, s.Files...)
+				ids = append(ids, s.MessageIDs...)
+				if len(s.MessageIDs) == 0 {
+					ids = append(ids, s.MessageID)
+				}
+			}
+			checkInbound(t, in, customers[i].ID(), c.reply, got, news, ids, files)
+			checkCustomer(t, in, got[0].ChatID, c.phone, c.nobody, c.unreachable)
+		})
+	}
+}
+
+func checkInbound(t *testing.T, in *inbound, external string, reply int64, got []message.Message, news map[string]int, ids []string, files []simulator.FileInfo) {
+	t.Helper()
+	if h := in.history(got[0].ChatID); asJSON(h) != asJSON(got) {
+		t.Errorf("history is %s, the operators saw %s", asJSON(h), asJSON(got))
+	}
+	album := got[0].Album
+	for i, m := range got {
+		if m.Seq != int64(i+1) || news[m.ID] != 1 {
+			t.Errorf("message %d has seq %d and was announced %d times", i+1, m.Seq, news[m.ID])
+		}
+		if m.Direction == message.Out {
+			continue
+		}
+		if m.Status != message.StatusReceived || m.Sender.Kind != message.SenderCustomer || m.Sender.ID == "" || m.AccountID == "" || m.PlatformMessageID == nil || m.CreatedAt.IsZero() || m.Error != nil {
+			t.Errorf("message %d = %s", i+1, asJSON(m))
+		}
+		if m.Album != album {
+			t.Errorf("message %d is of album %q, the first of %q", i+1, m.Album, album)
+		}
+		for _, f := range m.Files {
+			if f.State != message.FileReady {
+				continue
+			}
+			b, header := in.download(t, f.ID)
+			sum := sha256.Sum256(b)
+			if int64(len(b)) != f.Size || header.Get("Content-Type") != f.Mime {
+				t.Errorf("file %s has %d bytes, of type %q", asJSON(f), len(b), header.Get("Content-Type"))
+			}
+			if tag := header.Get("ETag"); !strings.Contains(tag, hex.EncodeToString(sum[:])) {
+				t.Errorf("ETag %s is not of the bytes", tag)
+			}
+			if len(files) > 0 && f == m.Files[0] {
+				if files[0].SHA256 != hex.EncodeToString(sum[:]) {
+					t.Errorf("file %s is not the one that was sent: %s", asJSON(f), asJSON(files[0]))
+				}
+				files = files[1:]
+			}
+		}
+	}
+	last := got[len(got)-1]
+	switch {
+	case reply == 0 && last.ReplyTo != nil:
+		t.Errorf("reply_to = %s", *last.ReplyTo)
+	case reply != 0 && (last.ReplyTo == nil || *last.ReplyTo != got[reply-1].ID):
+		t.Errorf("reply_to = %v, want %s", last.ReplyTo, got[reply-1].ID)
+	}
+	for i, m := range got[len(got)-min(len(ids), len(got)):] {
+		if id := ids[i]; id != "" && len(ids) <= len(got) && *m.PlatformMessageID != id && !strings.HasSuffix(*m.PlatformMessageID, ":"+id) {
+			t.Errorf("platform_message_id = %s, want %s", *m.PlatformMessageID, id)
+		}
+	}
+	var chat switchboard.Chat
+	in.rest("GET", "/api/v1/chats/"+got[0].ChatID, in.token, nil, 200, &chat)
+	if chat.Customer == nil || chat.LastSeq != last.Seq || chat.LastMessage == nil || chat.LastMessage.ID != last.ID {
+		t.Errorf("chat = %s", asJSON(chat))
+	} else if !strings.HasPrefix(external, "-") && chat.Customer.ExternalID != external {
+		t.Errorf("external_id = %s, want %s", chat.Customer.ExternalID, external)
+	}
+}
+
+func checkCustomer(t *testing.T, in *inbound, chatID, phone, nobody string, unreachable bool) {
+	t.Helper()
+	var chat switchboard.Chat
+	in.rest("GET", "/api/v1/chats/"+chatID, in.token, nil, 200, &chat)
+	if chat.Customer.Reachable == unreachable || chat.Customer.Phone != phone {
+		t.Errorf("customer = %s, want phone %q, unreachable %v", asJSON(chat.Customer), phone, unreachable)
+	}
+	for number, want := range map[string]bool{phone: true, nobody: false} {
+		if number == "" {
+			continue
+		}
+		var book struct{ Items []switchboard.PhoneEntry }
+		in.rest("GET", "/api/v1/customers?phone="+strings.TrimPrefix(number, "+"), in.token, nil, 200, &book)
+		found := false
+		for _, e := range book.Items {
+			found = found || e.ChatID == chatID && e.CustomerID == chat.Customer.ID
+		}
+		if found != want {
+			t.Errorf("the phone book has %s for %s: %v, want %v", asJSON(book.Items), number, found, want)
+		}
+	}
+}
+
+func tg(action string, a simulator.TelegramAction) func(*simulator.TelegramCustomer) (simulator.Sent, error) {
+	return func(c *simulator.TelegramCustomer) (simulator.Sent, error) { return c.Do(action, a) }
+}
+
+type tgSteps = []func(*simulator.TelegramCustomer) (simulator.Sent, error)
+
+func tgDo(action string, a simulator.TelegramAction) tgSteps { return tgSteps{tg(action, a)} }
+
+func text(s string) message.Content { return message.Content{Kind: message.KindText, Text: s} }
+
+func serviceLine(name string) message.Content {
+	return message.Content{Kind: message.KindService, Service: name}
+}
+
+func unsupported(name string) message.Content {
+	return message.Content{Kind: message.KindUnsupported, Unsupported: name}
+}
+
+func file(kind message.Kind, caption string, f message.File) message.Content {
+	f.Kind = kind
+	if f.State == "" {
+		f.State = message.FileReady
+	}
+	return message.Content{Kind: kind, Text: caption, Files: []message.File{f}}
+}
+
+// Every kind of update that the Bot API knows, and those that it doesn't yet.
+func TestInboundTelegram(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	w.account("telegram", telegramToken, nil)
+	in := lookOn(w)
+	type a = simulator.TelegramAction
+	type f = simulator.FileSpec
+	photo := message.File{Name: "file.jpg", Mime: "image/jpeg", Width: 640, Height: 480}
+	forwarded := func(name string) []message.Content {
+		c := text("over there")
+		c.Forwarded = []message.Forward{{From: name}}
+		return []message.Content{c}
+	}
+	thumb := message.File{Kind: message.KindImage, Name: "file.jpg", Mime: "image/jpeg", State: message.FileReady, Width: 320, Height: 180}
+	sticker := func(mime, name string, more ...message.File) []message.Content {
+		c := file(message.KindSticker, "", message.File{Name: name, Mime: mime, Emoji: "👍", Width: 512, Height: 512})
+		c.Files = append(c.Files, more...)
+		return []message.Content{c}
+	}
+	album := func(c message.Content) message.Content { c.Album = "album"; return c }
+	with := func(c message.Content, change func(*message.Content)) []message.Content {
+		change(&c)
+		return []message.Content{c}
+	}
+	buttons := func(kind, action string) map[string]any {
+		return map[string]any{"kind": "text", "text": "well?", "keyboard": map[string]any{"kind": kind, "rows": []any{[]any{
+			map[string]any{"text": "Good", "payload": "csat:5", "action": action}}}}}
+	}
+	cases := []inboundCase[*simulator.TelegramCustomer]{
+		{name: "text", do: tgDo("text", a{Text: "Where is 😀 <b>№17</b>?\nhttps://example.com/x", Entities: json.RawMessage(`[{"type":"bold","offset":6,"length":2}]`)}),
+			want: []message.Content{text("Where is 😀 <b>№17</b>?\nhttps://example.com/x")}},
+		{name: "photo", do: tgDo("photo", a{Caption: "receipt"}), want: []message.Content{file(message.KindImage, "receipt", photo)}},
+		{name: "document", do: tgDo("document", a{File: f{Name: "договор №1.pdf"}, Caption: "see"}),
+			want: []message.Content{file(message.KindDocument, "see", message.File{Name: "договор №1.pdf", Mime: "application/pdf"})}},
+		{name: "document of another type than claimed", do: tgDo("document", a{File: f{Name: "notes.txt", MIME: "text/plain", Format: "png"}}),
+			want: []message.Content{file(message.KindDocument, "", message.File{Name: "notes.txt", Mime: "image/png"})}},
+		{name: "audio", do: tgDo("audio", a{File: f{Duration: 201}}), want: []message.Content{file(message.KindAudio, "", message.File{Name: "audio.mp3", Mime: "audio/mpeg", Duration: 201})}},
+		{name: "voice", do: tgDo("voice", a{}), want: []message.Content{file(message.KindVoice, "", message.File{Name: "file.ogg", Mime: "audio/ogg", Duration: 7})}},
+		{name: "video", do: tgDo("video", a{Caption: "look"}), want: []message.Content{file(message.KindVideo, "look", message.File{Name: "video.mp4", Mime: "video/mp4", Width: 1280, Height: 720, Duration: 7})}},
+		{name: "video note", do: tgDo("video_note", a{}), want: []message.Content{file(message.KindVideo, "", message.File{Name: "file.mp4", Mime: "video/mp4", Width: 384, Height: 384, Duration: 7})}},
+		{name: "animation", do: tgDo("animation", a{}), want: []message.Content{file(message.KindVideo, "", message.File{Name: "animation.mp4", Mime: "video/mp4", Width: 480, Height: 270, Duration: 7})}},
+		{name: "static sticker", do: tgDo("sticker", a{Type: "static"}), want: sticker("image/webp", "file.webp")},
+		{name: "animated sticker", do: tgDo("sticker", a{Type: "animated"}), want: sticker("application/gzip", "file.tgs", thumb)},
+		{name: "video sticker", do: tgDo("sticker", a{Type: "video"}), want: sticker("video/webm", "file.webm", thumb)},
+		{name: "album", do: tgDo("album", a{Count: 4, Caption: "four"}), want: []message.Content{
+			album(file(message.KindImage, "four", photo)), album(file(message.KindImage, "", photo)), album(file(message.KindImage, "", photo)), album(file(message.KindImage, "", photo))}},
+		{name: "album of pictures and videos", do: tgDo("album", a{Count: 2, Type: "mixed"}), want: []message.Content{
+			album(file(message.KindImage, "", photo)), album(file(message.KindVideo, "", message.File{Name: "video.mp4", Mime: "video/mp4", Width: 1280, Height: 720, Duration: 7}))}},
+		{name: "reply to themselves", do: tgSteps{tg("text", a{Text: "one"}), tg("text", a{Text: "two"}), tg("text", a{Text: "as I said", ReplyTo: 1, Quote: "on"})}, reply: 1,
+			want: []message.Content{text("one"), text("two"), {Kind: message.KindText, Text: "as I said", Quote: "on"}}},
+		{name: "reply to us", ours: map[string]any{"kind": "text", "text": "how can I help?"}, do: tgDo("text", a{Text: "with this", ReplyTo: 2}), reply: 2, want: []message.Content{text("with this")}},
+		{name: "reply to another chat", do: tgDo("text", a{Text: "is it true?", External: true}), want: with(text("is it true?"), func(c *message.Content) { c.Quote = "Новости" })},
+		{name: "forward of a user", do: tgDo("text", a{Text: "over there", Forward: "user"}), want: forwarded("Пётр")},
+		{name: "forward of a hidden user", do: tgDo("text", a{Text: "over there", Forward: "hidden_user", Name: "Hidden"}), want: forwarded("Hidden")},
+		{name: "forward of a chat", do: tgDo("text", a{Text: "over there", Forward: "chat"}), want: forwarded("Соседи (Пётр)")},
+		{name: "forward of a channel", do: tgDo("text", a{Text: "over there", Forward: "channel", Name: "ed."}), want: forwarded("Новости (ed.)")},
+		{name: "edited text", do: tgSteps{tg("text", a{Text: "wher is it"}), tg("text", a{Text: "?"}), tg("edit", a{MessageID: 1, Text: "where is it"})},
+			want: []message.Content{text("where is it"), text("?")}},
+		{name: "edited caption", do: tgSteps{tg("photo", a{Caption: "old"}), tg("edit", a{Text: "new"})}, want: []message.Content{file(message.KindImage, "new", photo)}},
+		{name: "own contact", spec: simulator.CustomerSpec{Phone: "79161112233"}, do: tgDo("contact", a{Own: true}), phone: "+79161112233",
+			want: []message.Content{{Kind: message.KindContact, Contact: &message.Contact{Name: "own contact", Phone: "+79161112233", Own: true}}}},
+		{name: "another's contact", do: tgDo("contact", a{Phone: "+7 (916) 444-55-66", FirstName: "Boris", LastName: "B"}), nobody: "+79164445566",
+			want: []message.Content{{Kind: message.KindContact, Contact: &message.Contact{Name: "Boris B", Phone: "+79164445566"}}}},
+		{name: "own contact forwarded", spec: simulator.CustomerSpec{Phone: "79167778899"}, do: tgDo("contact", a{Own: true, Forward: "user"}), nobody: "+79167778899",
+			want: []message.Content{{Kind: message.KindContact, Contact: &message.Contact{Name: "own contact forwarded", Phone: "+79167778899"}, Forwarded: []message.Forward{{From: "Пётр"}}}}},
+		{name: "location", do: tgDo("location", a{}), want: []message.Content{{Kind: message.KindLocation, Location: &message.Location{Lat: 55.751244, Lon: 37.618423}}}},
+		{name: "venue", do: tgDo("venue", a{}), want: []message.Content{{Kind: message.KindLocation, Location: &message.Location{Lat: 55.751244, Lon: 37.618423, Title: "Кафе", Address: "Тверская, 1"}}}},
+		{name: "live location", do: tgSteps{tg("location", a{Period: 900}), tg("move", a{Latitude: 55.8, Longitude: 37.7})},
+			want: []message.Content{{Kind: message.KindLocation, Location: &message.Location{Lat: 55.8, Lon: 37.7, Live: true}}}},
+		{name: "inline button", ours: buttons("inline", ""), do: tgDo("press", a{Data: "csat:5"}), reply: 2,
+			want: []message.Content{{Kind: message.KindButton, Button: &message.Button{Payload: "csat:5", Text: "Good"}}}},
+		{name: "reply button", ours: buttons("reply", ""), do: tgDo("press", a{Data: "Good"}), want: []message.Content{text("Good")}},
+		{name: "phone button", spec: simulator.CustomerSpec{Phone: "79165550011"}, ours: buttons("reply", "phone"), do: tgDo("press", a{Data: "Good"}), phone: "+79165550011",
+			want: []message.Content{{Kind: message.KindContact, Contact: &message.Contact{Name: "phone button", Phone: "+79165550011", Own: true}}}},
+		{name: "location button", ours: buttons("reply", "location"), do: tgDo("press", a{Data: "Good"}),
+			want: []message.Content{{Kind: message.KindLocation, Location: &message.Location{Lat: 55.751244, Lon: 37.618423}}}},
+		{name: "start", do: tgDo("start", a{Payload: "promo_autumn"}), want: with(text("/start promo_autumn"), func(c *message.Content) { c.Payload = "promo_autumn" })},
+		{name: "bare start", do: tgDo("start", a{}), want: []message.Content{text("/start")}},
+		{name: "poll", do: tgDo("poll", a{}), want: with(unsupported("poll"), func(c *message.Content) { c.Text = "Как вам?" })},
+		{name: "dice", do: tgDo("dice", a{}), want: with(unsupported("dice"), func(c *message.Content) { c.Text = "🎲" })},
+		{name: "web app data", do: tgDo("web_app_data", a{}), want: with(unsupported("web_app_data"), func(c *message.Content) { c.Payload = `{"order":17}` })},
+		{name: "story", do: tgDo("story", a{}), want: []message.Content{unsupported("story")}},
+		{name: "pinned message", do: tgDo("service", a{}), want: []message.Content{unsupported("pinned_message")}},
+		{name: "kind of the future", do: tgDo("unknown", a{}), want: []message.Content{unsupported("hologram")}},
+		{name: "reaction", ours: map[string]any{"kind": "text", "text": "done"}, do: tgDo("react", a{}), reply: 2, want: with(serviceLine("reaction"), func(c *message.Content) { c.Text = "👍" })},
+		{name: "block", do: tgSteps{tg("text", a{Text: "bye"}), tg("block", a{})}, want: []message.Content{text("bye"), serviceLine("blocked")}, unreachable: true},
+		{name: "group", spec: simulator.CustomerSpec{ChatType: "group", ChatID: -500, Title: "Yard"}, do: tgDo("text", a{Text: "all of you"}), want: []message.Content{text("all of you")}},
+		{name: "business message", do: tgDo("text", a{Text: "to the owner", Business: "bc1"}), want: []message.Content{text("to the owner")}},
+	}
+	acct := w.sim.Telegram(telegramToken)
+	runInbound(t, in, acct.NewCustomer, cases)
+
+	if got := acct.Requests("answerCallbackQuery"); len(got) != 1 || got[0].Code != 0 {
+		t.Errorf("button presses were answered by %s", asJSON(got))
+	}
+
+	t.Run("back after blocking", func(t *testing.T) {
+		c, err := acct.NewCustomer(simulator.CustomerSpec{FirstName: "back"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.SendText("one")
+		c.Block()
+		c.SendText("here again")
+		if !in.holds(10*time.Second, func(events []event) bool { got, _ := from(events, "back"); return len(got) == 3 }) {
+			t.Fatal("three messages should have come")
+		}
+		in.op.mu.Lock()
+		got, _ := from(in.op.events, "back")
+		in.op.mu.Unlock()
+		checkCustomer(t, in, got[0].ChatID, "", "", false)
+	})
+
+	t.Run("what can't be read", func(t *testing.T) {
+		c, err := acct.NewCustomer(simulator.CustomerSpec{FirstName: "after the bad ones"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, raw := range []string{
+			`{"message":{"message_id":1}}`, `{"message":"text"}`, `{"my_chat_member":{"chat":{"id":7}}}`,
+			`{"purchased_paid_media":{"from":{"id":71,"is_bot":false,"first_name":"buyer"},"paid_media_payload":"x"}}`, `{"something":{"of":"nobody"}}`,
+		} {
+			if _, err := acct.Inject(raw); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.SendText("still here")
+		in.op.message("message behind the bad ones", func(m *message.Message) bool { return m.Text == "still here" })
+		in.op.message("update of an unknown kind", func(m *message.Message) bool {
+			return m.Unsupported == "purchased_paid_media" && m.Sender.Name == "buyer"
+		})
+		eventually(t, 10*time.Second, "the quarantine holds three", func() bool {
+			var q struct{ Items []switchboard.Quarantined }
+			in.rest("GET", "/api/v1/quarantine", in.token, nil, 200, &q)
+			return len(q.Items) == 3
+		})
+	})
+}
