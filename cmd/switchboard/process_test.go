@@ -48,7 +48,8 @@ func launch(t, owner *testing.T, name, dir string, env map[string]string, stdin 
 	p := &process{name: name, exited: make(chan struct{}), serving: make(chan struct{})}
 	cmd := exec.Command(os.Args[0], args...)
 	cmd.Dir = dir
-	cmd.Env = []string{beSwitchboard + "=1", "PATH=" + os.Getenv("PATH"), "TMPDIR=" + os.TempDir()}
+	// The race detector would wait for a second at every exit.
+	cmd.Env = []string{beSwitchboard + "=1", "GORACE=atexit_sleep_ms=0", "PATH=" + os.Getenv("PATH"), "TMPDIR=" + os.TempDir()}
 	for k, v := range env {
 		cmd.Env = append(cmd.Env, k+"="+v)
 	}

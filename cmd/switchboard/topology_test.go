@@ -172,17 +172,36 @@ func (f *fleet) start(t *testing.T, services ...string) {
 	}
 }
 
-// tool runs a command of the program to its end.
-func (f *fleet) tool(t *testing.T, service, stdin string, out any, args ...string) {
+// tool runs a command of the program; the returned function waits for its end,
+// which must be a good one.
+func (f *fleet) tool(t *testing.T, service, stdin string, args ...string) (done func()) {
 	t.Helper()
 	p := launch(t, t, strings.Join(args[:min(2, len(args))], " "), f.dir, f.env[service], stdin, args...)
-	if code := p.wait(t, 60*time.Second); code != 0 {
-		t.Fatalf("%q ended with exit code %d: %s", args, code, p.logText())
-	}
-	if out != nil {
-		if err := json.Unmarshal([]byte(p.output()), out); err != nil {
-			t.Fatalf("%q printed %q: %v", args, p.output(), err)
+	return func() {
+		t.Helper()
+		if code := p.wait(t, 60*time.Second); code != 0 || strings.Contains(p.logText(), "warning:") {
+			t.Fatalf("%q ended with exit code %d: %s", args, code, p.logText())
 		}
+	}
+}
+
+// prepare adds the accounts at a simulator, and operators with
+// their passwords.
+func (f *fleet) prepare(t *testing.T, sim *simulator.Simulator, base string, operators ...string) {
+	t.Helper()
+	sim.Telegram(telegramToken)
+	sim.Viber(viberToken)
+	done := []func(){
+		f.tool(t, "admin", "", "account", "add", "--json", "--platform", "telegram", "--name", "Bot", "--set", "token="+telegramToken,
+			"--set", "api_base="+base+"/telegram", "--set", "rate=0", "--set", "chat_rate=0"),
+		f.tool(t, "admin", "", "account", "add", "--json", "--platform", "viber", "--name", "Shop", "--set", "token="+viberToken,
+			"--set", "api_base="+base+"/viber", "--set", "sender_name=Shop", "--set", "rate=0", "--set", "chat_rate=0"),
+	}
+	for _, login := range operators {
+		done = append(done, f.tool(t, "admin", passwordOf(login)+"\n", "operator", "add", "--json", "--login", login, "--role", "operator", "--password-stdin"))
+	}
+	for _, d := range done {
+		d()
 	}
 }
 
@@ -281,24 +300,22 @@ func startTopology(t *testing.T) *topology {
 	}
 	t.Cleanup(func() { _ = x.db.Close(context.Background()) })
 
-	x.tool(t, "migrate", "", nil, x.command["migrate"]...)
+	x.tool(t, "migrate", "", x.command["migrate"]...)()
 	x.start(t, slices.Sorted(maps.Keys(x.serving))...)
+	x.prepare(t, x.sim, base, "ann", "bob")
 	x.tg, x.vb = x.sim.Telegram(telegramToken), x.sim.Viber(viberToken)
-	x.tool(t, "admin", "", nil, "account", "add", "--json", "--platform", "telegram", "--name", "Bot",
-		"--set", "token="+telegramToken, "--set", "api_base="+base+"/telegram", "--set", "rate=0", "--set", "chat_rate=0")
-	x.tool(t, "admin", "", nil, "account", "add", "--json", "--platform", "viber", "--name", "Shop",
-		"--set", "token="+viberToken, "--set", "api_base="+base+"/viber", "--set", "sender_name=Shop", "--set", "rate=0", "--set", "chat_rate=0")
 	hubs := x.services("chathub")
 	x.ann, x.bob = x.operator(t, "ann", hubs), x.operator(t, "bob", []string{hubs[1], hubs[0]})
 	return x
 }
 
-// operator adds an operator and connects to the first of the hubs, directly.
+func passwordOf(login string) string { return "password of " + login }
+
+// operator signs an operator in at the door and connects to the first of the
+// hubs, directly.
 func (f *fleet) operator(t *testing.T, name string, hubs []string) *agent {
 	t.Helper()
-	password := "password of " + name
-	f.tool(t, "admin", password+"\n", nil, "operator", "add", "--json", "--login", name, "--role", "operator", "--password-stdin")
-	token, id := login(t, f.door, name, password)
+	token, id := login(t, f.door, name, passwordOf(name))
 	a := runAgent(t, name, id, token, func() (addresses []string) {
 		for _, h := range hubs {
 			addresses = append(addresses, f.address(h))
@@ -504,7 +521,7 @@ func (x *topology) killedWorker(t *testing.T) {
 		t.Fatal(err)
 	}
 	// A call takes as long as real ones do, so that many are cut.
-	if _, err := x.sim.Fault(simulator.Fault{Kind: simulator.FaultSlow, Method: "sendMessage", Delay: simulator.Delay(60 * time.Millisecond)}); err != nil {
+	if _, err := x.sim.Fault(simulator.Fault{Kind: simulator.FaultSlow, Method: "sendMessage", Delay: simulator.Delay(25 * time.Millisecond)}); err != nil {
 		t.Fatal(err)
 	}
 	defer x.sim.ClearFaults()
