@@ -161,3 +161,22 @@ func (d *DB) BeginPolling(ctx context.Context, accountID string) (epoch, offset 
 	}
 	return epoch, offset, nil
 }
+
+// LeasePolling gives the account's polling to holder for d, or prolongs it, and
+// reports whether it is holder's. It is for times without elections; what is
+// polled is fenced by the epoch either way.
+func (d *DB) LeasePolling(ctx context.Context, accountID, holder string, lease time.Duration) (bool, error) {
+	tag, err := d.pool.Exec(ctx, `update accounts set poll_lease = $2, poll_lease_until = now() + $3 where id = $1 and (poll_lease = $2 or poll_lease_until < now())`, accountID, holder, lease)
+	if err != nil {
+		return false, fmt.Errorf("leasing polling of account %s: %w", accountID, err)
+	}
+	return tag.RowsAffected() == 1, nil
+}
+
+// ReleasePolling ends holder's lease early.
+func (d *DB) ReleasePolling(ctx context.Context, accountID, holder string) error {
+	if _, err := d.pool.Exec(ctx, `update accounts set poll_lease_until = '-infinity' where id = $1 and poll_lease = $2`, accountID, holder); err != nil {
+		return fmt.Errorf("releasing polling of account %s: %w", accountID, err)
+	}
+	return nil
+}

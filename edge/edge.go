@@ -22,6 +22,8 @@ type Store interface {
 	Append(ctx context.Context, updates []queue.RawUpdate) error
 	AppendPolled(ctx context.Context, accountID string, epoch, offset int64, updates []queue.RawUpdate) error
 	BeginPolling(ctx context.Context, accountID string) (epoch, offset int64, err error)
+	LeasePolling(ctx context.Context, accountID, holder string, d time.Duration) (bool, error)
+	ReleasePolling(ctx context.Context, accountID, holder string) error
 	SetAccountState(ctx context.Context, id string, state switchboard.AccountState, reason string) error
 }
 
@@ -29,6 +31,7 @@ type Store interface {
 type Bus interface {
 	Wake(topic string)
 	Lead(ctx context.Context, name string, lead func(ctx context.Context)) error
+	Ready() error // nil while elections work
 }
 
 // Accounts gives opened channels; *channels.Registry is one.
@@ -39,6 +42,8 @@ type Accounts interface {
 
 // Config sizes the edge. Zero values take the defaults.
 type Config struct {
+	// Node is this process's name among those of the installation.
+	Node string
 	// MaxBody is the largest webhook body in bytes; default 1 MiB.
 	MaxBody int64
 	// MaxWaiting is how many webhooks may wait for their commit; more are shed

@@ -105,7 +105,9 @@ func (in *intake) run(ctx context.Context) {
 		})
 		if len(batch) > 0 {
 			// A stop must not cut a commit in half: callers wait for its answer.
-			in.commit(context.WithoutCancel(ctx), batch, n)
+			timed, cancel := context.WithTimeout(context.WithoutCancel(ctx), in.patience)
+			in.commit(timed, batch, n)
+			cancel()
 		}
 	}
 }
@@ -118,11 +120,9 @@ func (in *intake) commit(ctx context.Context, batch []*intakeRequest, n int) {
 			updates = append(updates, batch[i].updates...)
 		}
 	}
-	timed, cancel := context.WithTimeout(ctx, in.patience)
 	start := time.Now()
-	err := in.store.Append(timed, updates)
-	cancel()
-	if err != nil && len(batch) > 1 && !errors.Is(err, switchboard.ErrUnavailable) {
+	err := in.store.Append(ctx, updates)
+	if err != nil && len(batch) > 1 && ctx.Err() == nil && !errors.Is(err, switchboard.ErrUnavailable) {
 		// Something in it the database won't take: one by one, so that only that
 		// one is refused.
 		for i := range batch {

@@ -42,6 +42,7 @@ func (e *Edge) poll(ctx context.Context) {
 			// spread out, the first ones at once.
 			delay := time.Duration(max(started-5, 0)) * 200 * time.Millisecond
 			started++
+			running.Go(func() { e.standIn(accountCtx, id) })
 			running.Go(func() {
 				if !sleep(accountCtx, delay) {
 					return
@@ -168,9 +169,9 @@ func (e *Edge) pollFailed(ctx context.Context, id, platform string, err error, f
 		return sleep(ctx, 3*time.Second) // until the pause is seen here, too
 	case channels.PollConflict:
 		// Polling on would only end the other's requests in turn. Stepping back
-		// for a few seconds lets a hand-over settle; an intruder stays visible.
+		// for 1 s, 2 s ... 30 s lets a hand-over settle; an intruder stays visible.
 		if wait <= 0 {
-			wait = time.Duration(min(failures, 6)) * 5 * time.Second
+			wait = min(time.Second<<min(failures-1, 6), 30*time.Second)
 		}
 		e.log.ErrorContext(ctx, "something else polls this account with the same token", "account", id, "error", err)
 	case channels.PollThrottled:

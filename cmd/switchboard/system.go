@@ -338,7 +338,7 @@ func (s *system) addRoles(ctx context.Context) error {
 		s.group.Add(service.Part{Name: "workers", Run: w.Run, Budget: 27 * time.Second})
 	}
 	if s.has("edge") {
-		e, err := edge.New(edge.Config{}, s.db, s.bus, s.registry, s.log.With("part", "edge"), s.metrics)
+		e, err := edge.New(edge.Config{Node: s.node}, s.db, s.bus, s.registry, s.log.With("part", "edge"), s.metrics)
 		if err != nil {
 			return err
 		}
