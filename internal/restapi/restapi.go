@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humachi"
@@ -41,11 +42,17 @@ type Tokens interface {
 	Token(ctx context.Context, token string) (auth.Principal, error)
 }
 
-// New makes an API on router. tokens may be nil when only the document is wanted.
-func New(router chi.Router, version string, tokens Tokens, log *slog.Logger) huma.API {
+// problems makes huma's own errors ours. huma keeps that in a global, which
+// other APIs of the process may be reading by now.
+var problems = sync.OnceFunc(func() {
 	huma.NewError = func(status int, msg string, errs ...error) huma.StatusError {
 		return newProblem(status, msg, errs)
 	}
+})
+
+// New makes an API on router. tokens may be nil when only the document is wanted.
+func New(router chi.Router, version string, tokens Tokens, log *slog.Logger) huma.API {
+	problems()
 	cfg := huma.DefaultConfig("Switchboard", version)
 	cfg.Info.Description = "Messengers on one side, a contact centre on the other. Times are RFC 3339 in UTC, ids are UUIDs, " +
 		"errors are RFC 9457 problem documents with a stable `code`. Operators' live traffic goes over the WebSocket at /ws/v1 (see the AsyncAPI document)."
