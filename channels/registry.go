@@ -65,6 +65,15 @@ func (o *Opened) Check(content *message.Content, replyTo bool, chat string) erro
 	return err
 }
 
+// Calls is how many messages of the platform content makes; 0 when it can't be sent.
+func (o *Opened) Calls(content *message.Content) int {
+	parts, err := o.Channel.Plan(&message.Outbound{Content: *content})
+	if err != nil {
+		return 0
+	}
+	return len(parts)
+}
+
 // CheckChat says whether chat may be the platform's key of a chat, as a
 // *message.Refusal or nil.
 func (o *Opened) CheckChat(chat string) error {

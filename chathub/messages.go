@@ -76,7 +76,7 @@ func (h *Hub) messageSend(ctx context.Context, c *conn, p *sendParams) (any, err
 			return nil, err
 		}
 	}
-	return h.send(ctx, c, chat, opened, content, p.ReplyTo, p.ClientID)
+	return h.send(ctx, c, chat, opened, content, queue.Send{ReplyTo: p.ReplyTo, ClientID: p.ClientID})
 }
 
 // target is a chat to send into. Whether the operator may is decided again
@@ -101,15 +101,15 @@ func accountError(err error) error {
 	return fmt.Errorf("the account can't be used now: %w: %w", switchboard.ErrUnavailable, err)
 }
 
-func (h *Hub) send(ctx context.Context, c *conn, chat switchboard.Chat, opened *channels.Opened, content message.Content, replyTo, clientID *string) (any, error) {
-	if err := opened.Check(&content, replyTo != nil, ""); err != nil {
+// send completes s and queues it.
+func (h *Hub) send(ctx context.Context, c *conn, chat switchboard.Chat, opened *channels.Opened, content message.Content, s queue.Send) (any, error) {
+	if err := opened.Check(&content, s.ReplyTo != nil, ""); err != nil {
 		return nil, err
 	}
-	m, _, err := h.deps.Store.SendMessage(ctx, queue.Send{
-		ChatID: chat.ID, Content: content, ReplyTo: replyTo, ClientID: clientID, TTL: opened.TTL, Priority: queue.PriorityConversation,
-		Sender: message.Sender{Kind: message.SenderOperator, ID: c.operator.ID, Name: c.operator.Name},
-		Allow:  mayWrite(&c.operator),
-	})
+	s.ChatID, s.Content, s.TTL, s.Priority = chat.ID, content, opened.TTL, queue.PriorityConversation
+	s.Sender = message.Sender{Kind: message.SenderOperator, ID: c.operator.ID, Name: c.operator.Name}
+	s.Allow = mayWrite(&c.operator)
+	m, _, err := h.deps.Store.SendMessage(ctx, s)
 	if err != nil {
 		return nil, err
 	}
@@ -296,10 +296,23 @@ func (h *Hub) messageEdit(ctx context.Context, c *conn, p *editParams) (any, err
 	if m.Kind != message.KindText && !m.Kind.IsFile() {
 		return nil, fail(codeUnsupported, "a %s message has no text to edit", m.Kind)
 	}
+	if m.DeletedAt != nil {
+		return nil, fail(codeConflict, "the message has been deleted")
+	}
+	if k := m.Keyboard; k != nil && k.Kind != message.KeyboardInline {
+		return nil, fail(codeUnsupported, "%s can't edit a message that was sent with a %s keyboard", caps.Platform, k.Kind)
+	}
 	content := m.Content
 	content.Text = p.Text
-	if err := caps.Check(&content, false); err != nil {
+	if err := opened.Check(&content, false, ""); err != nil {
 		return nil, err
+	}
+	if m.Status != message.StatusQueued {
+		was, is := opened.Calls(&m.Content), opened.Calls(&content)
+		if is > was {
+			return nil, fail(codeLimit, "the text needs %d messages of %s (at most %d %s each, %d beside files), and %d were sent; shorten it",
+				is, caps.Platform, caps.Text.Max, caps.Text.Unit, caps.Caption.Max, was)
+		}
 	}
 	edited, err := h.deps.Store.EditMessage(ctx, p.MessageID, p.Text, mayWrite(&c.operator))
 	if err != nil {
@@ -370,8 +383,9 @@ type forwardParams struct {
 	ClientID  *string `json:"client_id"`
 }
 
-// messageForward sends a copy of a message into another chat, marked as
-// forwarded, as far as the other channel can carry it.
+// messageForward forwards a message into another chat: by the platform's own
+// forward where both chats are of one account that has such, else as a copy, as
+// far as the other channel can carry it.
 func (h *Hub) messageForward(ctx context.Context, c *conn, p *forwardParams) (any, error) {
 	if err := cmp.Or(checkID("chat_id", p.ChatID), checkClientID(p.ClientID)); err != nil {
 		return nil, err
@@ -400,7 +414,7 @@ func (h *Hub) messageForward(ctx context.Context, c *conn, p *forwardParams) (an
 			return nil, err
 		}
 	}
-	return h.send(ctx, c, chat, opened, content, nil, p.ClientID)
+	return h.send(ctx, c, chat, opened, content, queue.Send{ClientID: p.ClientID, ForwardOf: &m.ID})
 }
 
 // copyFor is the content of a forwarded copy: the same kind where the channel

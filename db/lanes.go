@@ -459,7 +459,7 @@ func (w *laneWriter) queueCustomers(batch *pgx.Batch) {
 type reference struct {
 	id        string
 	part      int // of message_parts
-	last      int // the message's last part
+	last      int // the message's last part; -1 while there are parts to send
 	direction message.Direction
 	status    message.Status
 	seq       int64
@@ -497,7 +497,8 @@ func (w *laneWriter) resolveReferences(ctx context.Context) error {
 			select id, 0 as part, 0 as last from messages where chat_id = r.c and platform_message_id = r.p
 				and not exists (select 1 from message_parts where chat_id = r.c and platform_message_id = r.p)
 			union all
-			select p1.message_id, p1.part, (select max(p2.part) from message_parts p2 where p2.message_id = p1.message_id)
+			select p1.message_id, p1.part, case when exists (select 1 from outbox o where o.chat_id = r.c and o.message_id = p1.message_id and o.op = 'send')
+				then -1 else (select max(p2.part) from message_parts p2 where p2.message_id = p1.message_id) end
 			from message_parts p1 where p1.chat_id = r.c and p1.platform_message_id = r.p
 			limit 1) x
 		join messages m on m.id = x.id order by m.id for update of m`, chatIDs, platformIDs)

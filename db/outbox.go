@@ -60,8 +60,8 @@ func (d *DB) SendMessage(ctx context.Context, s queue.Send) (m message.Message, 
 			insert into messages (id, chat_id, account_id, seq, direction, kind, status, status_at, body, sender_kind, sender_id, sender_name, reply_to, client_id, created_at)
 			select $1, $2, $3, c.last_seq, 'out', $4, 'queued', t, $5, $6, $7, $8, $9, $10, t from c, clock_timestamp() t`,
 			id, s.ChatID, chat.AccountID, s.Content.Kind, contentJSON(&s.Content), s.Sender.Kind, s.Sender.ID, plainText(s.Sender.Name), s.ReplyTo, s.ClientID)
-		batch.Queue(`insert into outbox (chat_id, account_id, message_id, priority, expires_at) values ($1, $2, $3, $4, now() + $5::interval)`,
-			s.ChatID, chat.AccountID, id, s.Priority, s.TTL)
+		batch.Queue(`insert into outbox (chat_id, account_id, message_id, priority, expires_at, forward_of) values ($1, $2, $3, $4, now() + $5::interval, $6)`,
+			s.ChatID, chat.AccountID, id, s.Priority, s.TTL, s.ForwardOf)
 		if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 			return fmt.Errorf("queueing message: %w", err)
 		}
@@ -279,6 +279,8 @@ type head struct {
 	ReplyTo    string
 	PlatformID []string
 	Status     message.Status
+	FromChat   string
+	ForwardIDs []string
 }
 
 func (s *step) run(ctx context.Context, outcomes []queue.Outcome, chats []string) error {
@@ -296,13 +298,18 @@ func (s *step) run(ctx context.Context, outcomes []queue.Outcome, chats []string
 				c.external_id, coalesce(cu.external_id, ''), coalesce((select platform_message_id from messages where id = m.reply_to), ''),
 				case when o.op = 'send' then null else coalesce(
 					(select array_agg(platform_message_id order by part) from message_parts p where p.message_id = m.id),
-					array_remove(array[m.platform_message_id], null)) end, m.status
+					array_remove(array[m.platform_message_id], null)) end, m.status,
+				coalesce(fc.external_id, ''), case when fc.id is null then null else coalesce(
+					(select array_agg(platform_message_id order by part) from message_parts p where p.message_id = f.id),
+					array_remove(array[f.platform_message_id], null)) end
 			from outbox_chats oc
 			cross join lateral (select * from outbox where chat_id = oc.chat_id order by id limit 1) o
 			join messages m on m.id = o.message_id
 			join chats c on c.id = oc.chat_id
 			left join customers cu on cu.id = c.customer_id
 			left join nodes n on n.id = o.owner and o.sending
+			left join messages f on f.id = o.forward_of and f.account_id = o.account_id and f.deleted_at is null
+			left join chats fc on fc.id = f.chat_id
 			where oc.chat_id = any($1)`, chats, nodeDeadAfter).
 			Query(func(rows pgx.Rows) (err error) {
 				heads, err = pgx.CollectRows(rows, pgx.RowToStructByPos[head])
@@ -338,7 +345,7 @@ func (s *step) claim(ctx context.Context, heads []head, chats []string) error {
 		h := &heads[i]
 		full[h.ChatID] = true
 		c := &queue.Claim{ChatID: h.ChatID, State: queue.ClaimWait, OutboxID: h.OutboxID, Attempt: h.Attempt + 1, Part: h.Part, Op: h.Op,
-			MessageID: h.MessageID, AccountID: h.AccountID, PlatformIDs: h.PlatformID, Orphan: h.Sending}
+			MessageID: h.MessageID, AccountID: h.AccountID, PlatformIDs: h.PlatformID, ForwardFrom: h.FromChat, ForwardIDs: h.ForwardIDs, Orphan: h.Sending}
 		s.claims[h.ChatID] = c
 		switch {
 		case h.Sending && h.OwnerAlive && h.Owner != s.node:
@@ -553,7 +560,8 @@ const (
 	applyParked = `with p as (delete from parked_receipts p using messages m where m.chat_id = p.chat_id and m.direction = 'out'
 			and (m.platform_message_id = p.platform_message_id and not exists (select 1 from message_parts mp where mp.message_id = m.id)
 				or m.id = (select mp.message_id from message_parts mp where mp.chat_id = p.chat_id and mp.platform_message_id = p.platform_message_id
-					and (p.status = 'failed' or mp.part = (select max(x.part) from message_parts x where x.message_id = mp.message_id))))
+					and (p.status = 'failed' or mp.part = (select max(x.part) from message_parts x where x.message_id = mp.message_id)
+						and not exists (select 1 from outbox o where o.chat_id = mp.chat_id and o.message_id = mp.message_id and o.op = 'send'))))
 			and p.ctid in (select p.ctid from parked_receipts p`
 	applyParkedEnd = `) returning m.id, p.status, p.failure, p.at),
 		best as (select distinct on (id) * from p order by id, message_rank(status) desc),

@@ -172,6 +172,20 @@ func (w *Workers) call(ctx context.Context, account *channels.Opened, c *queue.C
 		}
 		return false, deleter.Delete(ctx, c.Out.Chat, c.PlatformIDs)
 	}
+	if forwarder, ok := account.Channel.(channels.Forwarder); ok && len(c.ForwardIDs) > 0 && c.Part == 0 {
+		receipt, err := forwarder.Forward(ctx, c.Out.Chat, c.ForwardFrom, c.ForwardIDs)
+		if err == nil {
+			o.IDs, o.Log.Note = receipt.IDs, joinNotes(o.Log.Note, receipt.Note)
+			return false, nil
+		}
+		// Deleted at the platform, protected, or no message at all (a press of a
+		// button): then it goes as a copy.
+		e := message.Classify(err)
+		if e.Kind != message.ErrInvalid {
+			return false, err
+		}
+		o.Log.Note = joinNotes(o.Log.Note, "sent as a copy, not forwarded: "+e.Detail)
+	}
 	parts, err := account.Channel.Plan(&c.Out)
 	if err != nil {
 		return false, &message.Error{Kind: message.ErrInvalid, Detail: err.Error()}

@@ -449,5 +449,394 @@ func checkFiles(t *testing.T, d *desk, c *customer, r *simulator.Request, names 
 	return 1
 }
 
-var _ = utf16.Encode
-var _ = utf8.RuneCountInString
+// A reply, a later change and a deletion are the platform's own where it has
+// them, and refused with the reason where it has not.
+func TestOutboundChanges(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, nil)
+	tg, vb := d.customer("telegram", simulator.CustomerSpec{}), d.customer("viber", simulator.CustomerSpec{})
+	picture := d.upload(d.token, "cat.jpg", fileBytes(t, "cat.jpg"))
+	type object = map[string]any
+	inline := object{"kind": "inline", "rows": [][]object{{{"text": "Yes", "payload": "y"}}}}
+	send := func(c *customer, params object) message.Message {
+		params["chat_id"] = c.chat
+		return d.op.send(params)
+	}
+	changed := func(m message.Message, calls int) message.Message {
+		t.Helper()
+		var got message.Message
+		polled(t, "change at the platform", 10*time.Second, func() bool {
+			got, _ = d.message(m.ID)
+			return len(d.requests(tg)) >= calls || got.Error != nil
+		})
+		if got.Error != nil {
+			t.Errorf("change of %s: %+v", m.Kind, got.Error)
+		}
+		return got
+	}
+	refused := func(what string, code int, method string, params object) {
+		t.Helper()
+		if err := d.op.try(method, params, nil); err == nil || err.Code != code || err.Data.Detail == "" {
+			t.Errorf("%s: %v, want %d with a reason", what, err, code)
+		}
+	}
+
+	var history struct{ Items []message.Message }
+	d.rest("GET", "/api/v1/chats/"+tg.chat+"/messages", d.token, nil, 200, &history)
+	asked := history.Items[0]
+	send(tg, object{"kind": "text", "text": "an answer", "reply_to": asked.ID})
+	if got, want := tg.messages()[0].ReplyTo, *asked.PlatformMessageID; got != want {
+		t.Errorf("reply to %q, want %q", got, want)
+	}
+	refused("reply to nothing", 1001, "message.send", object{"chat_id": tg.chat, "kind": "text", "text": "x", "reply_to": "0198f000-0000-7000-8000-000000000000"})
+	refused("reply on viber", 1003, "message.send", object{"chat_id": vb.chat, "kind": "text", "text": "x", "reply_to": asked.ID})
+
+	long := strings.Repeat("word ", 1200)
+	for _, c := range []struct {
+		name   string
+		send   object
+		text   string
+		want   []string // calls of the change
+		delete string
+	}{
+		{"text", object{"kind": "text", "text": "one"}, "two", []string{`editMessageText {"message_id":"ID","text":"two"}`}, "deleteMessage"},
+		{"text with buttons", object{"kind": "text", "text": "one", "keyboard": inline}, "two",
+			[]string{`editMessageText {"message_id":"ID","text":"two","reply_markup":{"inline_keyboard":[[{"text":"Yes","callback_data":"y"}]]}}`}, "deleteMessage"},
+		{"caption", object{"kind": "image", "text": "one", "files": []string{picture}}, "two", []string{`editMessageCaption {"message_id":"ID","caption":"two"}`}, "deleteMessage"},
+		{"long text that shrinks", object{"kind": "text", "text": long}, "two", []string{`editMessageText {"message_id":"ID","text":"two"}`, `deleteMessage {"message_id":"ID+1"}`}, "deleteMessages"},
+	} {
+		m := send(tg, c.send)
+		before := len(d.requests(tg))
+		var r struct{ Message message.Message }
+		d.op.call("message.edit", object{"message_id": m.ID, "text": c.text}, &r)
+		if r.Message.Text != c.text || r.Message.EditedAt == nil {
+			t.Errorf("%s: the answer is %+v", c.name, r.Message)
+		}
+		if got := changed(m, before+len(c.want)); got.Text != c.text || got.EditedAt == nil || got.Status != message.StatusSent {
+			t.Errorf("%s: the message is now %+v", c.name, got)
+		}
+		for i, call := range d.requests(tg)[before:] {
+			got := strings.ReplaceAll(shownCall(t, tg, &call), `"`+*m.PlatformMessageID+`"`, `"ID"`)
+			if i == 1 {
+				got = c.want[1] // the id of the second part is the platform's
+				if call.Method != "deleteMessage" || call.Params["message_id"] == *m.PlatformMessageID {
+					t.Errorf("%s: %s %v", c.name, call.Method, call.Params)
+				}
+			}
+			if call.Code != 0 || !sameJSON(t, got, c.want[i]) {
+				t.Errorf("%s:\n got %s (%s)\nwant %s", c.name, got, call.Description, c.want[i])
+			}
+		}
+		before = len(d.requests(tg))
+		d.op.call("message.delete", object{"message_id": m.ID}, &r)
+		if r.Message.DeletedAt == nil {
+			t.Errorf("%s: deleted: %+v", c.name, r.Message)
+		}
+		changed(m, before+1)
+		if call := d.requests(tg)[before]; call.Code != 0 || call.Method != c.delete {
+			t.Errorf("%s: deleted by %s: %s", c.name, call.Method, call.Description)
+		}
+		for _, seen := range tg.messages() {
+			if seen.ID == *m.PlatformMessageID && seen.DeletedAt == nil {
+				t.Errorf("%s: the customer still sees %+v", c.name, seen)
+			}
+		}
+		refused(c.name+": deleted twice", 1005, "message.delete", object{"message_id": m.ID})
+		refused(c.name+": edited when deleted", 1005, "message.edit", object{"message_id": m.ID, "text": "three"})
+	}
+
+	short := send(tg, object{"kind": "text", "text": "short"})
+	caption := send(tg, object{"kind": "image", "text": "caption", "files": []string{picture}})
+	keys := send(tg, object{"kind": "text", "text": "keys", "keyboard": object{"kind": "reply", "rows": [][]object{{{"text": "A"}}}}})
+	place := send(tg, object{"kind": "location", "location": object{"lat": 1, "lon": 2}})
+	sent := send(vb, object{"kind": "text", "text": "sent"})
+	before := len(d.requests(tg))
+	refused("text grown over its messages", 1004, "message.edit", object{"message_id": short.ID, "text": long})
+	refused("caption over its limit", 1004, "message.edit", object{"message_id": caption.ID, "text": strings.Repeat("x", 1025)})
+	refused("emptied text", -32602, "message.edit", object{"message_id": short.ID, "text": ""})
+	refused("message with a reply keyboard", 1003, "message.edit", object{"message_id": keys.ID, "text": "x"})
+	refused("a place", 1003, "message.edit", object{"message_id": place.ID, "text": "x"})
+	refused("the customer's message", 1002, "message.edit", object{"message_id": asked.ID, "text": "x"})
+	refused("edit on viber", 1003, "message.edit", object{"message_id": sent.ID, "text": "x"})
+	refused("delete on viber", 1003, "message.delete", object{"message_id": sent.ID})
+	refused("unknown message", 1001, "message.delete", object{"message_id": "0198f000-0000-7000-8000-000000000000"})
+	if got := len(d.requests(tg)); got != before {
+		t.Errorf("%d calls for what was refused", got-before)
+	}
+
+	// What the platform refuses later is put back, with the reason.
+	if _, err := d.sim.Fault(simulator.Fault{Kind: simulator.FaultError, Method: "editMessageText", Customer: tg.id, Count: 1, Status: 400, Description: "Bad Request: message can't be edited"}); err != nil {
+		t.Fatal(err)
+	}
+	d.op.call("message.edit", object{"message_id": short.ID, "text": "changed"}, nil)
+	back := d.op.message("edit put back", func(m *message.Message) bool { return m.ID == short.ID && m.Error != nil })
+	if back.Text != "short" || back.EditedAt != nil || !strings.Contains(back.Error.Detail, "can't be edited") || back.Status != message.StatusSent {
+		t.Errorf("after a refused edit: %+v", back)
+	}
+}
+
+// A forwarded message reaches the other chat, on the same platform as the
+// platform's own forward, elsewhere as a copy.
+func TestOutboundForward(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, nil)
+	from, to, vb := d.customer("telegram", simulator.CustomerSpec{FirstName: "Boris"}), d.customer("telegram", simulator.CustomerSpec{}), d.customer("viber", simulator.CustomerSpec{})
+	from.tg.SendPhoto("my receipt")
+	photo := d.op.message("picture", func(m *message.Message) bool {
+		return m.Text == "my receipt" && len(m.Files) == 1 && m.Files[0].State == message.FileReady
+	})
+	from.write("please forward")
+	words := d.op.message("text", func(m *message.Message) bool { return m.Text == "please forward" })
+	vb.write("from viber")
+	other := d.op.message("text", func(m *message.Message) bool { return m.Text == "from viber" })
+
+	forward := func(m message.Message, c *customer) message.Message {
+		t.Helper()
+		params := map[string]any{"message_id": m.ID, "chat_id": c.chat, "client_id": "fwd " + m.ID}
+		var first, again struct{ Message message.Message }
+		d.op.call("message.forward", params, &first)
+		d.op.call("message.forward", params, &again)
+		if first.Message.ID != again.Message.ID || first.Message.ChatID != c.chat {
+			t.Errorf("forwarded twice: %+v and %+v", first.Message, again.Message)
+		}
+		if len(first.Message.Forwarded) != 1 || first.Message.Forwarded[0].From != m.Sender.Name {
+			t.Errorf("forwarded: %+v, want from %q", first.Message.Forwarded, m.Sender.Name)
+		}
+		return d.op.message("forwarded message", func(x *message.Message) bool {
+			return x.ID == first.Message.ID && x.Status.Rank() >= message.StatusSent.Rank()
+		})
+	}
+	for _, m := range []message.Message{words, photo} {
+		out := forward(m, to)
+		calls := d.requests(to)
+		if call := calls[len(calls)-1]; call.Method != "forwardMessage" || call.Params["from_chat_id"] != from.id || call.Params["message_id"] != *m.PlatformMessageID || call.Code != 0 {
+			t.Errorf("on telegram: %s %v %s", call.Method, call.Params, call.Description)
+		}
+		if seen := to.messages(); !seen[len(seen)-1].Forwarded || seen[len(seen)-1].ID != *out.PlatformMessageID {
+			t.Errorf("the customer sees %+v", seen)
+		}
+	}
+	forward(photo, vb)
+	if seen := vb.messages(); len(seen) != 1 || seen[0].Kind != "picture" || seen[0].Text != "my receipt" {
+		t.Errorf("copy on viber: %+v", seen)
+	}
+	forward(other, to)
+	if seen := to.messages(); len(seen) != 3 || seen[2].Text != "from viber" || seen[2].Forwarded {
+		t.Errorf("copy on telegram: %+v", seen)
+	}
+	// What the platform won't forward goes as a copy.
+	if _, err := d.sim.Fault(simulator.Fault{Kind: simulator.FaultError, Method: "forwardMessage", Status: 400, Description: "Bad Request: the message can't be forwarded"}); err != nil {
+		t.Fatal(err)
+	}
+	from.write("protected")
+	forward(d.op.message("text", func(m *message.Message) bool { return m.Text == "protected" }), to)
+	if seen := to.messages(); len(seen) != 4 || seen[3].Text != "protected" || seen[3].Forwarded {
+		t.Errorf("copy of what can't be forwarded: %+v", seen)
+	}
+}
+
+func units(platform, text string) int {
+	if platform == "telegram" {
+		return len(utf16.Encode([]rune(text)))
+	}
+	return utf8.RuneCountInString(text)
+}
+
+// Long texts arrive whole, in order and in pieces that the platform takes, cut
+// where a reader would cut them; the message is one, with one status.
+func TestOutboundSplit(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, nil)
+	numbered := func(n int, sep string) string {
+		var b strings.Builder
+		for i := 0; b.Len() < n; i++ {
+			fmt.Fprintf(&b, "word%05d%s", i, sep)
+		}
+		return strings.TrimSpace(b.String())
+	}
+	const family = "👩\u200d👩\u200d👧\u200d👦" // 11 UTF-16 units, 7 characters
+	customers := map[string]*customer{
+		"telegram": d.customer("telegram", simulator.CustomerSpec{}),
+		"viber":    d.customer("viber", simulator.CustomerSpec{}),
+	}
+	limits := map[string]int{"telegram": 4096, "viber": 7000}
+	for _, c := range []struct {
+		name, text string
+		parts      map[string]int // how many at least, and at most one more
+		whole      string         // what no cut may fall into
+	}{
+		{"at telegram's own limit", strings.Repeat("x", 4000), map[string]int{"telegram": 1, "viber": 1}, ""},
+		{"over telegram's", strings.Repeat("x", 4097), map[string]int{"telegram": 2, "viber": 1}, ""},
+		{"at viber's", strings.Repeat("y", 7000), map[string]int{"telegram": 2, "viber": 1}, ""},
+		{"over viber's", strings.Repeat("y", 7001), map[string]int{"telegram": 2, "viber": 2}, ""},
+		{"words", numbered(20000, " "), map[string]int{"telegram": 5, "viber": 3}, "word"},
+		{"lines", numbered(12000, "\n"), map[string]int{"telegram": 3, "viber": 2}, "word"},
+		{"joined emoji", strings.Repeat(family, 900), map[string]int{"telegram": 3, "viber": 2}, family},
+		{"emoji", strings.Repeat("😀", 4100), map[string]int{"telegram": 3, "viber": 2}, "😀"},
+		{"letters with marks", strings.Repeat("е\u0301", 4000), map[string]int{"telegram": 2, "viber": 2}, "е\u0301"},
+	} {
+		for platform, want := range c.parts {
+			to := customers[platform]
+			before := len(to.messages())
+			m := d.op.send(map[string]any{"chat_id": to.chat, "kind": "text", "text": c.text})
+			pieces := to.texts()[before:]
+			if len(pieces) < want || len(pieces) > want+1 {
+				t.Errorf("%s on %s: %d pieces, want %d", c.name, platform, len(pieces), want)
+			}
+			squeeze := func(s string) string { return strings.Join(strings.Fields(s), "") }
+			if squeeze(strings.Join(pieces, "")) != squeeze(c.text) {
+				t.Errorf("%s on %s: the pieces are not the text", c.name, platform)
+			}
+			for i, p := range pieces {
+				if n := units(platform, p); n == 0 || n > limits[platform] {
+					t.Errorf("%s on %s: piece %d has %d units", c.name, platform, i, n)
+				}
+				switch {
+				case c.whole == "":
+				case c.whole == "word":
+					for _, word := range strings.Fields(p) {
+						if len(word) != len("word00000") {
+							t.Errorf("%s on %s: broken word %q", c.name, platform, word)
+						}
+					}
+				case strings.ReplaceAll(p, c.whole, "") != "":
+					t.Errorf("%s on %s: piece %d breaks a character", c.name, platform, i)
+				}
+			}
+			if got, _ := d.message(m.ID); got.Text != c.text || got.PlatformMessageID == nil || *got.PlatformMessageID != to.messages()[before].ID {
+				t.Errorf("%s on %s: the message is %q with id %v", c.name, platform, got.Text[:20], got.PlatformMessageID)
+			}
+		}
+	}
+	// A caption that doesn't fit follows its picture.
+	picture := d.upload(d.token, "cat.jpg", fileBytes(t, "cat.jpg"))
+	for platform, limit := range map[string]int{"telegram": 1024, "viber": 512} {
+		to := customers[platform]
+		for extra, want := range []int{1, 2} {
+			before := len(to.messages())
+			text := strings.Repeat("c", limit+extra)
+			d.op.send(map[string]any{"chat_id": to.chat, "kind": "image", "text": text, "files": []string{picture}})
+			if got := to.texts()[before:]; len(got) != want || got[want-1] != text {
+				t.Errorf("caption of %d on %s: %d messages", limit+extra, platform, len(got))
+			}
+		}
+	}
+	// What the customer read of the first piece says nothing about the whole.
+	vb := customers["viber"]
+	if _, err := d.sim.Fault(simulator.Fault{Kind: simulator.FaultThrottle, Method: "send_message", Customer: vb.id, After: 1, Count: 1, RetryAfter: 1}); err != nil {
+		t.Fatal(err)
+	}
+	m := d.post(vb, map[string]any{"kind": "text", "text": numbered(9000, " ")})
+	d.reaches(m.ID, message.StatusRead)
+	_, timeline := d.message(m.ID)
+	last := vb.messages()[len(vb.messages())-1]
+	for _, e := range timeline {
+		if (e.What == "delivered" || e.What == "read") && e.At.Before(last.At.Add(-time.Second/2)) {
+			t.Errorf("%s at %v, but the second piece went at %v", e.What, e.At, last.At)
+		}
+	}
+
+	// The last piece decides: a message whose second half was refused has failed.
+	for platform, to := range customers {
+		if _, err := d.sim.Fault(simulator.Fault{Kind: simulator.FaultBlocked, Customer: to.id, After: 1}); err != nil {
+			t.Fatal(err)
+		}
+		m := d.post(to, map[string]any{"kind": "text", "text": numbered(9000, " ")})
+		failed := d.reaches(m.ID, message.StatusFailed)
+		if failed.Error == nil || failed.Error.Kind != message.ErrRecipient || failed.Error.Detail == "" {
+			t.Errorf("half sent on %s: %+v", platform, failed.Error)
+		}
+	}
+}
+
+// What goes over a limit or beyond a channel is refused at once, by both ways in,
+// with the limit in the answer, and nothing of it is queued.
+func TestOutboundLimits(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, nil)
+	customers := map[string]*customer{
+		"telegram": d.customer("telegram", simulator.CustomerSpec{}),
+		"viber":    d.customer("viber", simulator.CustomerSpec{}),
+	}
+	type object = map[string]any
+	picture := d.upload(d.token, "cat.jpg", fileBytes(t, "cat.jpg"))
+	huge := d.upload(d.token, "huge.bin", make([]byte, 50<<20+1))
+	keyboard := func(kind string, rows, columns int, b object) object {
+		list := make([][]object, rows)
+		for i := range list {
+			for range columns {
+				list[i] = append(list[i], b)
+			}
+		}
+		return object{"kind": "text", "text": "x", "keyboard": object{"kind": kind, "rows": list}}
+	}
+	button := object{"text": "b", "payload": "b"}
+	for _, c := range []struct {
+		name      string
+		platforms string
+		params    object
+		code      int
+		detail    string
+	}{
+		{"text over ten messages", "telegram", object{"kind": "text", "text": strings.Repeat("x", 40001)}, 1004, "4000"},
+		{"file", "telegram viber", object{"kind": "document", "files": []string{huge}}, 1004, "52428801"},
+		{"files", "telegram viber", object{"kind": "image", "files": slices.Repeat([]string{picture}, 11)}, 1004, "10"},
+		{"contact's name", "viber", object{"kind": "contact", "contact": object{"name": strings.Repeat("n", 29), "phone": "+37060000000"}}, 1004, "28"},
+		{"contact's phone", "viber", object{"kind": "contact", "contact": object{"name": "n", "phone": "+" + strings.Repeat("1", 18)}}, 1004, "18"},
+		{"button's payload", "telegram", keyboard("inline", 1, 1, object{"text": "b", "payload": strings.Repeat("ж", 33)}), 1004, "64"},
+		{"button's payload", "viber", keyboard("reply", 1, 1, object{"text": "b", "payload": strings.Repeat("p", 241)}), 1004, "240"},
+		{"button's text", "viber", keyboard("reply", 1, 1, object{"text": strings.Repeat("p", 241)}), 1004, "240"},
+		{"buttons in a row", "telegram", keyboard("inline", 1, 9, button), 1004, "8"},
+		{"buttons in a row", "viber", keyboard("reply", 1, 7, button), 1004, "6"},
+		{"buttons", "telegram", keyboard("inline", 13, 8, button), 1004, "100"},
+		{"rows", "viber", keyboard("reply", 25, 1, button), 1004, "24"},
+		{"size of the keyboard", "viber", keyboard("reply", 24, 6, object{"text": strings.Repeat("ж", 200), "payload": strings.Repeat("ж", 200)}), 1004, "30000"},
+		{"inline buttons", "viber", keyboard("inline", 1, 1, button), 1003, "inline"},
+		{"phone inline", "telegram", keyboard("inline", 1, 1, object{"text": "b", "action": "phone"}), 1003, "phone"},
+		{"link below", "telegram", keyboard("reply", 1, 1, object{"text": "b", "action": "url", "url": "https://shop.example"}), 1003, "inline"},
+		{"template", "telegram viber", object{"kind": "template", "template": object{"name": "t", "language": "en"}}, 1003, "template"},
+		{"empty text", "telegram viber", object{"kind": "text", "text": ""}, -32602, "empty"},
+		{"no files", "telegram viber", object{"kind": "image"}, -32602, "files"},
+		{"no phone", "telegram viber", object{"kind": "contact", "contact": object{"name": "n", "phone": ""}}, -32602, "phone"},
+		{"off the map", "telegram viber", object{"kind": "location", "location": object{"lat": 91, "lon": 0}}, -32602, "90"},
+		{"empty keyboard", "telegram viber", object{"kind": "text", "text": "x", "keyboard": object{"kind": "reply", "rows": []any{}}}, -32602, "rows"},
+		{"button without text", "telegram viber", keyboard("reply", 1, 1, object{"text": ""}), -32602, "text"},
+	} {
+		for _, platform := range strings.Fields(c.platforms) {
+			params := object{"chat_id": customers[platform].chat}
+			script := object{"account_id": d.accounts[platform], "to": object{"chat_id": customers[platform].chat}}
+			for k, v := range c.params {
+				params[k], script[k] = v, v
+			}
+			err := d.op.try("message.send", params, nil)
+			if err == nil || err.Code != c.code || !strings.Contains(err.Data.Detail, c.detail) {
+				t.Errorf("%s on %s: %v, want %d with %q", c.name, platform, err, c.code, c.detail)
+			}
+			var p struct{ Code, Detail string }
+			d.rest("POST", "/api/v1/messages", d.key, script, 422, &p)
+			if want := map[int]string{1003: "unsupported_by_channel", 1004: "limit_exceeded", -32602: "invalid"}[c.code]; p.Code != want || !strings.Contains(p.Detail, c.detail) {
+				t.Errorf("%s on %s by REST: %+v, want %s with %q", c.name, platform, p, want, c.detail)
+			}
+		}
+	}
+	for platform, to := range customers {
+		for _, kind := range []string{"button", "service", "unsupported", "forward"} {
+			if err := d.op.try("message.send", object{"chat_id": to.chat, "kind": kind, "text": "x"}, nil); err == nil || err.Code != 1003 {
+				t.Errorf("kind %s on %s: %v", kind, platform, err)
+			}
+		}
+		if err := d.op.try("message.send", object{"chat_id": to.chat, "kind": "poll", "text": "x"}, nil); err == nil || err.Code != -32602 {
+			t.Errorf("kind poll on %s: %v", platform, err)
+		}
+		m := d.op.send(object{"chat_id": to.chat, "kind": "text", "text": "the only one"})
+		if got := to.texts(); m.Seq != 2 || !slices.Equal(got, []string{"the only one"}) {
+			t.Errorf("%s: number %d, the customer got %q", platform, m.Seq, got)
+		}
+		// Viber's tokens are above 2^53: as text they survive JavaScript.
+		var raw json.RawMessage
+		d.rest("GET", "/api/v1/chats/"+to.chat+"/messages?limit=1", d.token, nil, 200, &raw)
+		if want := `"platform_message_id":"` + to.messages()[0].ID + `"`; !strings.Contains(string(raw), want) || *m.PlatformMessageID != to.messages()[0].ID {
+			t.Errorf("%s: no %s in %s; event has %s", platform, want, raw, *m.PlatformMessageID)
+		}
+	}
+}

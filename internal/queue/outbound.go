@@ -23,6 +23,9 @@ type Send struct {
 	Sender   message.Sender
 	TTL      time.Duration // how long it may wait; 0 is 24 h
 	Priority int
+	// ForwardOf is the id of the message that Content is a copy of. Where the
+	// platform can, it forwards that one; the copy is what our side shows.
+	ForwardOf *string
 	// Allow decides under the chat's lock whether the message may be sent; nil allows.
 	Allow func(switchboard.Chat) error
 }
@@ -51,6 +54,10 @@ type Claim struct {
 	MessageID   string
 	AccountID   string
 	PlatformIDs []string // of an edit or deletion
+	// ForwardFrom and ForwardIDs are the platform's chat and messages to forward
+	// instead of sending Out, when they are of the same account.
+	ForwardFrom string
+	ForwardIDs  []string
 	Out         message.Outbound
 	// Orphan says that a former attempt was cut off in the middle, by a crash:
 	// nobody knows whether it reached the platform.
