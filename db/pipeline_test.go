@@ -667,3 +667,41 @@ func TestRescueOrphansAndMend(t *testing.T) {
 		t.Errorf("mended %d again, %v", n, err)
 	}
 }
+
+// The last word counts, whether it came in the same batch or later; and only
+// writing proves that a customer can be written to.
+func TestReachable(t *testing.T) {
+	t.Parallel()
+	update := map[string]message.Update{
+		"writes": text("c", "", "hi"),
+		"looks":  {Kind: message.UpdateMessage, Chat: "c", Customer: message.Profile{ID: "c"}, Quiet: true, Content: message.Content{Kind: message.KindService, Service: "started"}},
+		"reads":  {Kind: message.UpdateStatus, Chat: "c", Customer: message.Profile{ID: "c", Name: "Ann"}, PlatformID: "1", Status: message.StatusRead},
+		"blocks": {Kind: message.UpdateContactable, Chat: "c", Customer: message.Profile{ID: "c"}},
+		"allows": {Kind: message.UpdateContactable, Chat: "c", Customer: message.Profile{ID: "c"}, Reachable: true},
+	}
+	for _, c := range []struct {
+		story string
+		want  bool
+	}{
+		{"writes", true}, {"looks", false}, {"looks writes", true}, {"looks allows", true}, {"writes blocks", false}, {"writes blocks looks", false},
+		{"writes blocks reads", false}, {"writes blocks writes", true}, {"writes blocks allows", true}, {"writes blocks allows blocks", false}, {"writes looks", true},
+	} {
+		for _, together := range []bool{true, false} {
+			t.Run(fmt.Sprint(c.story, together), func(t *testing.T) {
+				t.Parallel()
+				d, pool := open(t)
+				acc := account(t, d)
+				for i, what := range strings.Fields(c.story) {
+					appendAll(t, d, raw(acc, fmt.Sprint(i), update[what]))
+					if !together {
+						drainAll(t, d)
+					}
+				}
+				drainAll(t, d)
+				if got := scalar[bool](t, pool, `select reachable from customers`); got != c.want {
+					t.Errorf("reachable = %v, want %v", got, c.want)
+				}
+			})
+		}
+	}
+}
