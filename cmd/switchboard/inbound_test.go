@@ -14,8 +14,12 @@ import (
 	"time"
 
 	"switchboard"
+	"switchboard/config"
+	"switchboard/internal/dbtest"
+	"switchboard/internal/secret"
 	"switchboard/message"
 	"switchboard/simulator"
+	"switchboard/simulator/simtest"
 )
 
 // inbound is a system with an administrator who looks on.
@@ -142,8 +146,13 @@ func (in *inbound) download(t *testing.T, id string) ([]byte, http.Header) {
 	return b, res.Header
 }
 
+type inboundCustomer interface {
+	ID() string
+	SendText(string) simulator.Sent
+}
+
 // inboundCase is something that customers do, and what the operators see of it.
-type inboundCase[C interface{ ID() string }] struct {
+type inboundCase[C inboundCustomer] struct {
 	name string // and the customer's
 	spec simulator.CustomerSpec
 	// ours is what an operator sends first, in answer to a hello.
@@ -159,7 +168,7 @@ type inboundCase[C interface{ ID() string }] struct {
 }
 
 // runInbound lets all customers act at once and then looks at what came of it.
-func runInbound[C interface{ ID() string }](t *testing.T, in *inbound, newCustomer func(simulator.CustomerSpec) (C, error), cases []inboundCase[C]) {
+func runInbound[C inboundCustomer](t *testing.T, in *inbound, newCustomer func(simulator.CustomerSpec) (C, error), cases []inboundCase[C]) {
 	sent := make([][]simulator.Sent, len(cases))
 	customers := make([]C, len(cases))
 	for i, c := range cases {
@@ -171,11 +180,7 @@ func runInbound[C interface{ ID() string }](t *testing.T, in *inbound, newCustom
 		}
 		customers[i] = cu
 		if c.ours != nil {
-			if _, err := any(cu).(interface {
-				Do(string, simulator.TelegramAction) (simulator.Sent, error)
-			}).Do("text", simulator.TelegramAction{Text: "hello"}); err != nil {
-				t.Fatal(err)
-			}
+			cu.SendText("hello")
 			hello := in.op.message("hello of "+c.name, func(m *message.Message) bool { return m.Sender.Name == c.name })
 			in.op.call("chat.accept", map[string]any{"chat_id": hello.ChatID}, nil)
 			params := map[string]any{"chat_id": hello.ChatID, "client_id": c.name}
@@ -477,4 +482,254 @@ func TestInboundTelegram(t *testing.T) {
 			return len(q.Items) == 3
 		})
 	})
+}
+
+// What goes wrong with getUpdates costs time, never an update and never twice.
+func TestInboundPollingFaults(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	in := lookOn(w)
+	faults := []simulator.Fault{
+		{Kind: simulator.FaultThrottle, RetryAfter: 1},
+		{Kind: simulator.FaultError, Status: 500, Count: 2},
+		{Kind: simulator.FaultHTML, Status: 502},
+		{Kind: simulator.FaultCut},
+		{Kind: simulator.FaultCutAfter},
+		{Kind: simulator.FaultError, Status: 409, Description: "Conflict: terminated by other getUpdates request; make sure that only one bot instance is running"},
+		{Kind: simulator.FaultError, Status: 409, Description: "Conflict: can't use getUpdates method while webhook is active; use deleteWebhook to delete the webhook first"},
+	}
+	type bot struct {
+		name string
+		acct *simulator.TelegramAccount
+		id   string
+	}
+	var bots []bot
+	for i, f := range faults {
+		token := fmt.Sprintf("70000010%02d:AAtestTokenOfTheSimulator0123456789", i)
+		acct := w.sim.Telegram(token)
+		f.Account, f.Method, f.After, f.Count = token, "getUpdates", 1, max(f.Count, 1)
+		if _, err := w.sim.Fault(f); err != nil {
+			t.Fatal(err)
+		}
+		name := strings.TrimSpace(fmt.Sprintf("%s %.40s", f.Kind, f.Description))
+		c, err := acct.NewCustomer(simulator.CustomerSpec{FirstName: name, Started: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		bots = append(bots, bot{name, acct, w.account("telegram", token, nil)})
+		// Polls are answered one by one, so that the fault comes in between.
+		go func() {
+			for n := range 30 {
+				c.SendText(fmt.Sprint(n))
+			}
+		}()
+	}
+	deadline := time.Now().Add(20 * time.Second)
+	for i, b := range bots {
+		var got []message.Message
+		var news map[string]int
+		in.holds(time.Until(deadline), func(events []event) bool { got, news = from(events, b.name); return len(got) >= 30 })
+		t.Run(b.name, func(t *testing.T) {
+			if len(got) != 30 {
+				t.Fatalf("%d messages, want 30", len(got))
+			}
+			for n, m := range got {
+				if m.Text != fmt.Sprint(n) || m.Seq != int64(n+1) || news[m.ID] != 1 {
+					t.Errorf("message %d = %q with seq %d, announced %d times", n, m.Text, m.Seq, news[m.ID])
+				}
+			}
+			eventually(t, 10*time.Second, "the fault has struck and is over", func() bool {
+				f := w.sim.Faults()[i]
+				return f.Applied == f.Count && b.acct.Pending() == 0
+			})
+			if h := in.history(got[0].ChatID); asJSON(h) != asJSON(got) {
+				t.Errorf("history is %s", asJSON(h))
+			}
+			if a := in.account(b.id); a.State != switchboard.AccountActive || a.Reason != "" {
+				t.Errorf("account = %s", asJSON(a))
+			}
+		})
+	}
+	if got := bots[len(bots)-1].acct.Requests("deleteWebhook"); len(got) == 0 {
+		t.Error("the webhook in the way was not deleted")
+	}
+}
+
+func (in *inbound) account(id string) (a switchboard.Account) {
+	in.t.Helper()
+	in.rest("GET", "/api/v1/accounts/"+id, in.token, nil, 200, &a)
+	return a
+}
+
+// A revoked token pauses the account with a reason; resumed, it gets what had
+// waited.
+func TestInboundRevokedToken(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	in := lookOn(w)
+	id := w.account("telegram", telegramToken, nil)
+	acct := w.sim.Telegram(telegramToken)
+	c, err := acct.NewCustomer(simulator.CustomerSpec{FirstName: "Anna"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.SendText("one")
+	in.op.message("first message", func(m *message.Message) bool { return m.Text == "one" })
+	acct.Set(simulator.AccountOptions{Revoked: new(true)})
+	c.SendText("two") // ends the poll that hangs; the next one is refused
+	eventually(t, 10*time.Second, "the account is paused", func() bool {
+		a := in.account(id)
+		return a.State == switchboard.AccountPaused && a.Reason != ""
+	})
+	polls := len(acct.Requests("getUpdates"))
+	c.SendText("three")
+	acct.Set(simulator.AccountOptions{Revoked: new(false)})
+	if n := len(acct.Requests("getUpdates")); n != polls {
+		t.Errorf("%d polls of a paused account", n-polls)
+	}
+	in.rest("POST", "/api/v1/accounts/"+id+"/resume", in.token, nil, 204, nil)
+	in.op.message("last message", func(m *message.Message) bool { return m.Text == "three" })
+	in.op.mu.Lock()
+	got, _ := from(in.op.events, "Anna")
+	in.op.mu.Unlock()
+	if len(got) != 3 || got[1].Text != "two" || got[2].Seq != 3 {
+		t.Errorf("messages = %s", asJSON(got))
+	}
+	if a := in.account(id); a.State != switchboard.AccountActive || a.Reason != "" {
+		t.Errorf("account = %s", asJSON(a))
+	}
+}
+
+// A restarted system polls from where it was.
+func TestInboundRestart(t *testing.T) {
+	t.Parallel()
+	sim, base := simtest.Start(t)
+	database, key := dbtest.URLOf(t), bytes.Repeat([]byte{5}, secret.KeySize)
+	w := startOn(t, sim, base, database, key, func(*config.Config) {})
+	id := w.account("telegram", telegramToken, nil)
+	in := lookOn(w)
+	acct := sim.Telegram(telegramToken)
+	c, err := acct.NewCustomer(simulator.CustomerSpec{FirstName: "Anna"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range 10 {
+		c.SendText(fmt.Sprint(n))
+	}
+	last := in.op.message("tenth message", func(m *message.Message) bool { return m.Text == "9" })
+	if err := w.stop(); err != nil {
+		t.Fatal(err)
+	}
+	before := acct.Requests("getUpdates")
+	for n := 10; n < 20; n++ {
+		c.SendText(fmt.Sprint(n))
+	}
+	w = startOn(t, sim, base, database, key, func(*config.Config) {})
+	in = &inbound{world: w, token: in.token} // sessions outlive the process
+	eventually(t, 15*time.Second, "all have come", func() bool { return len(in.history(last.ChatID)) >= 20 && acct.Pending() == 0 })
+	for n, m := range in.history(last.ChatID) {
+		if m.Text != fmt.Sprint(n) || m.Seq != int64(n+1) {
+			t.Errorf("message %d = %s", n, asJSON(m))
+		}
+	}
+	first := acct.Requests("getUpdates")[len(before)]
+	if first.Params["offset"] == "" || first.Params["offset"] == "0" {
+		t.Errorf("the first poll after the restart is %s", asJSON(first))
+	}
+	if a := in.account(id); a.State != switchboard.AccountActive {
+		t.Errorf("account = %s", asJSON(a))
+	}
+}
+
+func vb(action string, a simulator.ViberAction) func(*simulator.ViberCustomer) (simulator.Sent, error) {
+	return func(c *simulator.ViberCustomer) (simulator.Sent, error) { return c.Do(action, a) }
+}
+
+// Every callback of Viber.
+func TestInboundViber(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	w.account("viber", viberToken, map[string]string{"welcome": "Hello! Ask us anything."})
+	in := lookOn(w)
+	type a = simulator.ViberAction
+	type steps = []func(*simulator.ViberCustomer) (simulator.Sent, error)
+	contents := func(c ...message.Content) []message.Content { return c }
+	with := func(c message.Content, change func(*message.Content)) []message.Content {
+		change(&c)
+		return contents(c)
+	}
+	contact := func(name, phone string, own bool) message.Content {
+		return message.Content{Kind: message.KindContact, Contact: &message.Contact{Name: name, Phone: phone, Own: own}}
+	}
+	buttons := func(action string) map[string]any {
+		return map[string]any{"kind": "text", "text": "well?", "keyboard": map[string]any{"kind": "reply", "rows": []any{[]any{
+			map[string]any{"text": "Good", "payload": "csat:5", "action": action}}}}}
+	}
+	place := message.Content{Kind: message.KindLocation, Location: &message.Location{Lat: 54.687157, Lon: 25.279652}}
+	cases := []inboundCase[*simulator.ViberCustomer]{
+		{name: "text", do: steps{vb("text", a{Text: "Привіт / hi (smiley) 😀"})}, want: contents(text("Привіт / hi (smiley) 😀"))},
+		{name: "picture", do: steps{vb("picture", a{Text: "scratched here"})}, want: contents(file(message.KindImage, "scratched here", message.File{Name: "picture.jpg", Mime: "image/jpeg"}))},
+		{name: "video", do: steps{vb("video", a{Text: "how it works", Duration: 12})}, want: contents(file(message.KindVideo, "how it works", message.File{Name: "video.mp4", Mime: "video/mp4", Duration: 12}))},
+		{name: "file", do: steps{vb("file", a{File: simulator.FileSpec{Name: "рахунок.pdf"}})}, want: contents(file(message.KindDocument, "", message.File{Name: "рахунок.pdf", Mime: "application/pdf"}))},
+		{name: "file of another type than claimed", do: steps{vb("file", a{File: simulator.FileSpec{Name: "notes.txt", Format: "png", MIME: "text/plain"}})},
+			want: contents(file(message.KindDocument, "", message.File{Name: "notes.txt", Mime: "image/png"}))},
+		{name: "voice", do: steps{vb("voice", a{})}, want: contents(file(message.KindDocument, "", message.File{Name: "file.m4a", Mime: "audio/x-m4a"}))},
+		{name: "sticker", do: steps{vb("sticker", a{})}, want: contents(file(message.KindSticker, "", message.File{Name: "40133.png", Mime: "image/png"}))},
+		{name: "sticker with a textual id", do: steps{vb("sticker", a{AsString: true})}, want: contents(file(message.KindSticker, "", message.File{Name: "40133.png", Mime: "image/png"}))},
+		{name: "another's contact", do: steps{vb("contact", a{Name: "Boris", Phone: "37060012399", Text: "share_phone"})}, nobody: "+37060012399",
+			want: with(contact("Boris", "+37060012399", false), func(c *message.Content) { c.Text = "share_phone" })},
+		{name: "phone button", spec: simulator.CustomerSpec{Phone: "37060012345"}, ours: buttons("phone"), do: steps{vb("press", a{Data: "Good"})}, phone: "+37060012345",
+			want: contents(contact("phone button", "+37060012345", true))},
+		{name: "location", do: steps{vb("location", a{})}, want: contents(place)},
+		{name: "location button", ours: buttons("location"), do: steps{vb("press", a{Data: "Good"})}, want: contents(place)},
+		{name: "reply button", ours: buttons(""), do: steps{vb("press", a{Data: "Good"})}, want: contents(message.Content{Kind: message.KindButton, Button: &message.Button{Payload: "csat:5", Text: "Good"}})},
+		{name: "url", do: steps{vb("url", a{})}, want: contents(text("https://shop.example.com/item/5"))},
+		{name: "rich media", do: steps{vb("unknown", a{Kind: "rich_media", Value: json.RawMessage(`{"rich_media":{"Type":"rich_media"}}`)})}, want: contents(unsupported("rich_media"))},
+		{name: "kind of the future", do: steps{vb("unknown", a{Value: json.RawMessage(`{"text":"seen?","depth":3}`)})}, want: with(unsupported("hologram"), func(c *message.Content) { c.Text = "seen?" })},
+		{name: "conversation started", do: steps{vb("conversation_started", a{Context: "site-cart-77"})}, unreachable: true,
+			want: with(serviceLine("started"), func(c *message.Content) { c.Payload = "site-cart-77" })},
+		{name: "started and wrote", do: steps{vb("conversation_started", a{}), vb("text", a{Text: "hi"})}, want: contents(serviceLine("started"), text("hi"))},
+		{name: "unsubscribed", do: steps{vb("text", a{Text: "bye"}), vb("unsubscribed", a{})}, unreachable: true, want: contents(text("bye"), serviceLine("unsubscribed"))},
+		{name: "subscribed", do: steps{vb("text", a{Text: "bye"}), vb("unsubscribed", a{}), vb("subscribed", a{})}, want: contents(text("bye"), serviceLine("unsubscribed"), serviceLine("subscribed"))},
+		{name: "back by writing", do: steps{vb("text", a{Text: "bye"}), vb("unsubscribed", a{}), vb("text", a{Text: "hi"})}, want: contents(text("bye"), serviceLine("unsubscribed"), text("hi"))},
+		{name: "group and then alone", do: steps{vb("text", a{Text: "to all", ChatID: "group1"}), vb("unknown_event", a{}), vb("text", a{Text: "alone"})}, want: contents(text("alone"))},
+	}
+	acct := w.sim.Viber(viberToken)
+	runInbound(t, in, acct.NewCustomer, cases)
+	for _, cb := range acct.Callbacks("") {
+		if cb.Status != 200 || cb.Event != "conversation_started" && cb.Answer != "" {
+			t.Errorf("callback %s was answered %d %q", cb.Event, cb.Status, cb.Answer)
+		}
+	}
+
+	t.Run("welcome", func(t *testing.T) {
+		c, err := acct.NewCustomer(simulator.CustomerSpec{FirstName: "new"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Open("")
+		got := c.WaitMessages(1, 5*time.Second)
+		if len(got) != 1 || !got[0].Welcome || got[0].Text != "Hello! Ask us anything." || got[0].Sender != "Shop" || c.WelcomeError() != "" {
+			t.Errorf("the customer is greeted with %s %s", asJSON(got), c.WelcomeError())
+		}
+	})
+
+	// A receipt may come before our own note of the send.
+	for receipts, want := range map[string]message.Status{"none": message.StatusSent, "delivered": message.StatusDelivered, "seen": message.StatusRead, "failed": message.StatusFailed} {
+		t.Run("receipt "+receipts, func(t *testing.T) {
+			c, err := acct.NewCustomer(simulator.CustomerSpec{FirstName: "receipt " + receipts, Receipts: receipts, Devices: 2})
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.SendText("hello")
+			hello := in.op.message("hello", func(m *message.Message) bool { return m.Sender.Name == "receipt "+receipts })
+			in.op.call("chat.accept", map[string]any{"chat_id": hello.ChatID}, nil)
+			var out struct{ Message message.Message }
+			in.op.call("message.send", map[string]any{"chat_id": hello.ChatID, "client_id": receipts, "kind": "text", "text": "hi"}, &out)
+			got := in.op.message("status "+string(want), func(m *message.Message) bool { return m.ID == out.Message.ID && m.Status == want })
+			if (got.Error != nil) != (want == message.StatusFailed) || got.Error != nil && got.Error.Detail == "" {
+				t.Errorf("error = %+v", got.Error)
+			}
+		})
+	}
 }
