@@ -163,19 +163,27 @@ func (d *DB) BeginPolling(ctx context.Context, accountID string) (epoch, offset 
 }
 
 // LeasePolling gives the account's polling to holder for d, or prolongs it, and
-// reports whether it is holder's. It is for times without elections; what is
-// polled is fenced by the epoch either way.
-func (d *DB) LeasePolling(ctx context.Context, accountID, holder string, lease time.Duration) (bool, error) {
-	tag, err := d.pool.Exec(ctx, `update accounts set poll_lease = $2, poll_lease_until = now() + $3 where id = $1 and (poll_lease = $2 or poll_lease_until < now())`, accountID, holder, lease)
+// reports whether it is holder's. An elected holder takes it at once from one
+// that was elected before, never from one that stands in while nobody can be
+// elected. What is polled is fenced by the epoch either way.
+func (d *DB) LeasePolling(ctx context.Context, accountID, holder string, elected bool, lease time.Duration) (bool, error) {
+	if elected {
+		holder = electedPrefix + holder
+	}
+	tag, err := d.pool.Exec(ctx, `update accounts set poll_lease = $2, poll_lease_until = now() + $3
+		where id = $1 and (poll_lease = $2 or poll_lease_until < now() or ($4 and starts_with(poll_lease, $5)))`, accountID, holder, lease, elected, electedPrefix)
 	if err != nil {
 		return false, fmt.Errorf("leasing polling of account %s: %w", accountID, err)
 	}
 	return tag.RowsAffected() == 1, nil
 }
 
+// electedPrefix marks the leases of elected holders.
+const electedPrefix = "elected "
+
 // ReleasePolling ends holder's lease early.
 func (d *DB) ReleasePolling(ctx context.Context, accountID, holder string) error {
-	if _, err := d.pool.Exec(ctx, `update accounts set poll_lease_until = '-infinity' where id = $1 and poll_lease = $2`, accountID, holder); err != nil {
+	if _, err := d.pool.Exec(ctx, `update accounts set poll_lease_until = '-infinity' where id = $1 and poll_lease in ($2, $3)`, accountID, holder, electedPrefix+holder); err != nil {
 		return fmt.Errorf("releasing polling of account %s: %w", accountID, err)
 	}
 	return nil

@@ -345,6 +345,32 @@ func TestFencedPollerStoresNothing(t *testing.T) {
 	}
 }
 
+func TestPollingLease(t *testing.T) {
+	t.Parallel()
+	d, _ := open(t)
+	acc := account(t, d)
+	lease := func(holder string, elected bool, d2 time.Duration, want bool) {
+		t.Helper()
+		if got, err := d.LeasePolling(t.Context(), acc, holder, elected, d2); err != nil || got != want {
+			t.Errorf("lease for %s, elected %v: %v %v, want %v", holder, elected, got, err, want)
+		}
+	}
+	lease("one", true, time.Minute, true)
+	lease("two", false, time.Minute, false) // alone cut off from the bus
+	lease("two", true, time.Minute, true)   // the next one elected
+	lease("one", true, time.Minute, true)
+	lease("one", false, time.Minute, false) // nor from itself
+	if err := d.ReleasePolling(t.Context(), acc, "one"); err != nil {
+		t.Fatal(err)
+	}
+	lease("two", false, time.Minute, true)
+	lease("two", false, time.Minute, true)
+	lease("three", false, time.Minute, false)
+	lease("one", true, time.Minute, false)
+	lease("two", false, -time.Second, true)
+	lease("one", true, time.Minute, true) // it ran out
+}
+
 // unlimited is a pace without limits.
 func unlimited(string) (account, chat message.Rate, ok bool) {
 	return message.Rate{}, message.Rate{}, true

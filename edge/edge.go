@@ -22,7 +22,7 @@ type Store interface {
 	Append(ctx context.Context, updates []queue.RawUpdate) error
 	AppendPolled(ctx context.Context, accountID string, epoch, offset int64, updates []queue.RawUpdate) error
 	BeginPolling(ctx context.Context, accountID string) (epoch, offset int64, err error)
-	LeasePolling(ctx context.Context, accountID, holder string, d time.Duration) (bool, error)
+	LeasePolling(ctx context.Context, accountID, holder string, elected bool, d time.Duration) (bool, error)
 	ReleasePolling(ctx context.Context, accountID, holder string) error
 	SetAccountState(ctx context.Context, id string, state switchboard.AccountState, reason string) error
 }

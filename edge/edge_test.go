@@ -28,6 +28,7 @@ type store struct {
 	offset  int64
 	epoch   int64
 	lease   string
+	elected bool // the lease's holder
 	until   time.Time
 	state   switchboard.AccountState
 	append  func(ctx context.Context, updates []queue.RawUpdate) error // nil: stored
@@ -68,13 +69,13 @@ func (s *store) BeginPolling(context.Context, string) (epoch, offset int64, err 
 	return s.epoch, s.offset, nil
 }
 
-func (s *store) LeasePolling(_ context.Context, _, holder string, d time.Duration) (bool, error) {
+func (s *store) LeasePolling(_ context.Context, _, holder string, elected bool, d time.Duration) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.lease != holder && time.Now().Before(s.until) {
+	if s.lease != holder && time.Now().Before(s.until) && (!elected || !s.elected) {
 		return false, nil
 	}
-	s.lease, s.until = holder, time.Now().Add(d)
+	s.lease, s.elected, s.until = holder, elected, time.Now().Add(d)
 	return true, nil
 }
 
@@ -389,11 +390,55 @@ func TestPollingWithoutElections(t *testing.T) {
 		bus1.set(nil)
 		bus2.set(nil)
 		time.Sleep(30 * time.Second)
-		if s.mu.Lock(); s.epoch != 3 || time.Now().Before(s.until) {
-			t.Errorf("epoch %d, lease until %v: want the third, elected, and no lease", s.epoch, s.until)
+		if s.mu.Lock(); s.epoch != 3 || !s.elected {
+			t.Errorf("epoch %d, elected %v: want the third, elected", s.epoch, s.elected)
 		}
 		s.mu.Unlock()
 		second()
+	})
+}
+
+// A process that alone is cut off from the bus stays away from an account whose
+// elected poller is well; and one that stands in is not disturbed by an election
+// that it can't know of.
+func TestPollingWhileCutOff(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, away := &store{}, errors.New("cut off")
+		well, cut := &electing{}, &electing{away: away}
+		_, stop1 := start(t, edge.Config{Node: "one"}, s, well, numbered())
+		_, stop2 := start(t, edge.Config{Node: "two"}, s, cut, numbered())
+		terms := func(want int64, lease string) {
+			t.Helper()
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if s.epoch != want || s.lease != lease {
+				t.Errorf("%d terms, the last by %q; want %d, by %q", s.epoch, s.lease, want, lease)
+			}
+		}
+		time.Sleep(time.Minute)
+		terms(1, "one")
+		well.set(away) // nobody is elected
+		time.Sleep(time.Minute)
+		s.mu.Lock()
+		holder := s.lease
+		s.mu.Unlock()
+		terms(2, holder)
+		back := cut
+		if holder == "two" {
+			back = well
+		}
+		back.set(nil) // elected, but the other one polls and does not know
+		time.Sleep(time.Minute)
+		terms(2, holder)
+		well.set(nil)
+		cut.set(nil)
+		time.Sleep(10 * time.Second)
+		if n, _ := s.stored(); n < 60+40+60 {
+			t.Errorf("%d updates in 190 s", n)
+		}
+		stop1()
+		stop2()
 	})
 }
 

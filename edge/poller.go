@@ -47,7 +47,7 @@ func (e *Edge) poll(ctx context.Context) {
 				if !sleep(accountCtx, delay) {
 					return
 				}
-				if err := e.bus.Lead(accountCtx, "poll-"+id, func(ctx context.Context) { e.pollAccount(ctx, id) }); err != nil && accountCtx.Err() == nil {
+				if err := e.bus.Lead(accountCtx, "poll-"+id, func(ctx context.Context) { e.pollElected(ctx, id) }); err != nil && accountCtx.Err() == nil {
 					e.log.ErrorContext(ctx, "campaigning for an account ended", "account", id, "error", err)
 				}
 			})
