@@ -77,6 +77,7 @@ func TestOneProcess(t *testing.T) {
 	t.Logf("terminated in %v; %v", took.Round(time.Millisecond), flow.finish(t, f.door))
 
 	flow = startFlow(t, "killed", talks, pace)
+	flow.cutOff = true
 	heard("killed in 10")
 	killed := time.Now()
 	f.process("all").kill()

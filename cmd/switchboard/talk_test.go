@@ -351,6 +351,8 @@ type flow struct {
 	work  sync.WaitGroup
 	mu    sync.Mutex
 	errs  []error
+	// cutOff: a process that sends was killed. An orderly end cuts no send off.
+	cutOff bool
 }
 
 // startFlow begins a flow in which every customer and every agent says something
@@ -415,7 +417,7 @@ func (o outcome) String() string {
 // finish ends the flow and checks that everything that was ever said in its
 // talks has arrived once and in order: at the operator, at the platform, and in
 // the history, which numbers it without a gap. An answer may have come twice only
-// when its history says that an attempt was cut off.
+// when a sending process was killed, and its history says so.
 func (f *flow) finish(t *testing.T, base string) (o outcome) {
 	t.Helper()
 	since := time.Now()
@@ -450,6 +452,9 @@ func (f *flow) finish(t *testing.T, base string) (o outcome) {
 		}
 		k.check(t, base, f.began, &o)
 		k.agent.check(t)
+	}
+	if o.doubled > 0 && !f.cutOff {
+		t.Errorf("%d messages were sent twice", o.doubled)
 	}
 	return o
 }
