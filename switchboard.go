@@ -2,6 +2,7 @@ package switchboard
 
 import (
 	"errors"
+	"strings"
 	"time"
 
 	"switchboard/message"
@@ -16,6 +17,16 @@ var (
 	ErrInvalid     = errors.New("invalid")
 	ErrUnavailable = errors.New("unavailable")
 )
+
+// Reason is the text of an error for people: without a class at its end that
+// says nothing beyond the text.
+func Reason(err error) string {
+	text := err.Error()
+	for _, class := range []error{ErrForbidden, ErrConflict, ErrInvalid} {
+		text = strings.TrimSuffix(text, ": "+class.Error())
+	}
+	return text
+}
 
 // AccountState says whether an account works.
 type AccountState string

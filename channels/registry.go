@@ -183,7 +183,7 @@ func (r *Registry) open(s Stored) *Opened {
 	o := &Opened{Account: s.Account, State: s.State, Reason: s.Reason, stamp: s.Stamp}
 	p, ok := r.platforms[s.Platform]
 	if !ok {
-		o.Err = fmt.Errorf("unknown platform %q", s.Platform)
+		o.Err = fmt.Errorf("unknown platform %q; known: %s", s.Platform, strings.Join(slices.Sorted(maps.Keys(r.platforms)), ", "))
 		return o
 	}
 	if o.Err = checkSettings(p, s.Account); o.Err != nil {

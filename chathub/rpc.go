@@ -106,11 +106,11 @@ func (h *Hub) toRPC(ctx context.Context, method string, err error) *rpcError {
 	case errors.Is(err, switchboard.ErrNotFound):
 		return fail(codeNotFound, "%s", err)
 	case errors.Is(err, switchboard.ErrForbidden):
-		return fail(codeForbidden, "%s", reason(err, switchboard.ErrForbidden))
+		return fail(codeForbidden, "%s", switchboard.Reason(err))
 	case errors.Is(err, switchboard.ErrConflict):
-		return fail(codeConflict, "%s", reason(err, switchboard.ErrConflict))
+		return fail(codeConflict, "%s", switchboard.Reason(err))
 	case errors.Is(err, switchboard.ErrInvalid):
-		return fail(codeParams, "%s", reason(err, switchboard.ErrInvalid))
+		return fail(codeParams, "%s", switchboard.Reason(err))
 	case errors.Is(err, channels.ErrNoAccount):
 		return fail(codeConflict, "the account of this chat is unknown or has been removed")
 	case h.unavailable(err):
@@ -120,9 +120,6 @@ func (h *Hub) toRPC(ctx context.Context, method string, err error) *rpcError {
 	h.log.ErrorContext(ctx, "call failed", "method", method, "error", err)
 	return fail(codeInternal, "our fault; it has been logged")
 }
-
-// reason is the text of an error without the class at its end, which the code says.
-func reason(err, class error) string { return strings.TrimSuffix(err.Error(), ": "+class.Error()) }
 
 // method handles one call and returns its result.
 type method func(ctx context.Context, c *conn, params json.RawMessage) (any, error)

@@ -83,13 +83,10 @@ func (a *Admin) AddAccount(ctx context.Context, actor, platform, name string, se
 	if strings.TrimSpace(name) == "" || len(name) > 200 {
 		return switchboard.Account{}, invalid("name %q: use 1 to 200 characters", name)
 	}
-	p, ok := a.accounts.Platform(platform)
-	if !ok {
-		return switchboard.Account{}, invalid("unknown platform %q", platform)
-	}
 	if _, err := a.accounts.Open(channels.Account{ID: "00000000-0000-0000-0000-000000000000", Platform: platform, Name: name, Settings: settings}); err != nil {
 		return switchboard.Account{}, invalid("%w", err)
 	}
+	p, _ := a.accounts.Platform(platform)
 	plain, secrets := apart(p, settings)
 	account, err := a.store.AddAccount(ctx, switchboard.Account{Platform: platform, Name: name, Settings: plain}, secrets)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"switchboard"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -93,7 +94,7 @@ func run(args []string) int {
 		return 2
 	}
 	if err := kctx.Run(&c.Config); err != nil && !(errors.Is(err, context.Canceled) && ctx.Err() != nil) {
-		fmt.Fprintln(os.Stderr, "switchboard:", err)
+		fmt.Fprintln(os.Stderr, "switchboard:", switchboard.Reason(err))
 		return 1
 	}
 	return 0

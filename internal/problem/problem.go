@@ -57,11 +57,11 @@ func From(err error) *Error {
 	case errors.Is(err, switchboard.ErrNotFound):
 		return New(http.StatusNotFound, "not_found", "no such thing, or not yours to see")
 	case errors.Is(err, switchboard.ErrForbidden):
-		return New(http.StatusForbidden, "forbidden", err.Error())
+		return New(http.StatusForbidden, "forbidden", switchboard.Reason(err))
 	case errors.Is(err, switchboard.ErrConflict):
-		return New(http.StatusConflict, "conflict", err.Error())
+		return New(http.StatusConflict, "conflict", switchboard.Reason(err))
 	case errors.Is(err, switchboard.ErrInvalid):
-		return New(http.StatusUnprocessableEntity, "invalid", err.Error())
+		return New(http.StatusUnprocessableEntity, "invalid", switchboard.Reason(err))
 	case errors.Is(err, switchboard.ErrUnavailable):
 		return New(http.StatusServiceUnavailable, "unavailable", "the service can't do this right now; try again")
 	default:
