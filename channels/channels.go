@@ -104,7 +104,8 @@ type Channel interface {
 	// platform needs (a webhook, for instance).
 	Check(ctx context.Context) (Health, error)
 	// Fetch opens the bytes of a file of an inbound message by File.Ref.
-	// Errors: ErrFileGone and ErrFileTooLarge are final; others are retried.
+	// Errors: ErrFileTooLarge is final, ErrFileGone when it is repeated; others
+	// are retried.
 	Fetch(ctx context.Context, ref string) (Download, error)
 }
 

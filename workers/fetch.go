@@ -10,6 +10,7 @@ import (
 
 	"switchboard"
 	"switchboard/channels"
+	"switchboard/internal/egress"
 	"switchboard/internal/queue"
 	"switchboard/message"
 )
@@ -40,6 +41,17 @@ func (*fetchWorker) NextRetry(job *river.Job[queue.FetchArgs]) time.Time {
 	return time.Now().Add(min(d, 10*time.Minute))
 }
 
+// goneAttempts is how often a platform has to say that a file is gone: messages
+// have been seen to arrive before all of a platform's servers have their file.
+// Three attempts are 8 s.
+const goneAttempts = 3
+
+// blocked tells addresses that may not be fetched now or later.
+func blocked(err error) bool {
+	_, ok := errors.AsType[*egress.BlockedError](err)
+	return ok
+}
+
 // Work brings one file of a customer's message into the store.
 func (f *fetchWorker) Work(ctx context.Context, job *river.Job[queue.FetchArgs]) error {
 	w := f.w
@@ -55,7 +67,9 @@ func (f *fetchWorker) Work(ctx context.Context, job *river.Job[queue.FetchArgs])
 	case err == nil:
 	case errors.Is(err, channels.ErrFileTooLarge) || w.deps.Files.IsTooLarge(err):
 		stored.State, reason = message.FileTooLarge, "larger than what is fetched"
-	case errors.Is(err, channels.ErrFileGone):
+	case blocked(err):
+		stored.State, reason = message.FileFailed, err.Error()
+	case errors.Is(err, channels.ErrFileGone) && job.Attempt >= goneAttempts:
 		stored.State, reason = message.FileFailed, "the platform no longer has the file"
 	case job.Attempt >= job.MaxAttempts:
 		stored.State, reason = message.FileFailed, err.Error()
