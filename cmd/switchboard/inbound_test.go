@@ -2,16 +2,24 @@ package main
 
 import (
 	"bytes"
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"path"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"switchboard"
 	"switchboard/config"
@@ -504,6 +512,7 @@ func TestInboundPollingFaults(t *testing.T) {
 		id   string
 	}
 	var bots []bot
+	var customers []*simulator.TelegramCustomer
 	for i, f := range faults {
 		token := fmt.Sprintf("70000010%02d:AAtestTokenOfTheSimulator0123456789", i)
 		acct := w.sim.Telegram(token)
@@ -517,15 +526,19 @@ func TestInboundPollingFaults(t *testing.T) {
 			t.Fatal(err)
 		}
 		bots = append(bots, bot{name, acct, w.account("telegram", token, nil)})
-		// Polls are answered one by one, so that the fault comes in between.
-		go func() {
-			for n := range 30 {
-				c.SendText(fmt.Sprint(n))
-			}
-		}()
+		customers = append(customers, c)
+		for n := range 15 {
+			c.SendText(fmt.Sprint(n))
+		}
+	}
+	for i, c := range customers {
+		eventually(t, 10*time.Second, bots[i].name+" has struck", func() bool { f := w.sim.Faults()[i]; return f.Applied == f.Count })
+		for n := range 15 {
+			c.SendText(fmt.Sprint(15 + n))
+		}
 	}
 	deadline := time.Now().Add(20 * time.Second)
-	for i, b := range bots {
+	for _, b := range bots {
 		var got []message.Message
 		var news map[string]int
 		in.holds(time.Until(deadline), func(events []event) bool { got, news = from(events, b.name); return len(got) >= 30 })
@@ -538,10 +551,7 @@ func TestInboundPollingFaults(t *testing.T) {
 					t.Errorf("message %d = %q with seq %d, announced %d times", n, m.Text, m.Seq, news[m.ID])
 				}
 			}
-			eventually(t, 10*time.Second, "the fault has struck and is over", func() bool {
-				f := w.sim.Faults()[i]
-				return f.Applied == f.Count && b.acct.Pending() == 0
-			})
+			eventually(t, 5*time.Second, "all are acknowledged", func() bool { return b.acct.Pending() == 0 })
 			if h := in.history(got[0].ChatID); asJSON(h) != asJSON(got) {
 				t.Errorf("history is %s", asJSON(h))
 			}
@@ -731,5 +741,398 @@ func TestInboundViber(t *testing.T) {
 				t.Errorf("error = %+v", got.Error)
 			}
 		})
+	}
+}
+
+// viberCallback is one message event of Viber, written out by hand.
+func viberCallback(token, customer, text string) string {
+	return fmt.Sprintf(`{"event":"message","timestamp":1770000100123,"chat_hostname":"SN-CHAT-05_","message_token":%s,`+
+		`"sender":{"id":%q,"name":%q,"language":"en","country":"LT","api_version":10},"message":{"type":"text","text":%q},"silent":false}`, token, customer, customer, text)
+}
+
+func sign(body string) string {
+	m := hmac.New(sha256.New, []byte(viberToken))
+	m.Write([]byte(body))
+	return hex.EncodeToString(m.Sum(nil))
+}
+
+// knock makes a request to a webhook; no signature is sent where it is "".
+func (in *inbound) knock(c *http.Client, method, path, signature string, body io.Reader) (int, error) {
+	req, err := http.NewRequestWithContext(in.t.Context(), method, in.http+path, body)
+	if err != nil {
+		return 0, err
+	}
+	if signature != "" {
+		req.Header.Set("X-Viber-Content-Signature", signature)
+	}
+	res, err := c.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	defer res.Body.Close()
+	_, err = io.Copy(io.Discard, res.Body)
+	return res.StatusCode, err
+}
+
+// Only what Viber signed gets in, once, with its number as it was.
+func TestInboundWebhook(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	id := w.account("viber", viberToken, nil)
+	in := lookOn(w)
+	hook := "/webhooks/viber/" + id
+	good := viberCallback("5881234567890123456", "user", "hello")
+	big := viberCallback("5881234567890123457", "user", strings.Repeat("x", 1<<20))
+	for _, c := range []struct {
+		name, method, path, body, signature string
+		want                                int
+	}{
+		{"unsigned", "POST", hook, good, "", 401},
+		{"signed with another token", "POST", hook, good, strings.Repeat("0", 64), 403},
+		{"half a signature", "POST", hook, good, sign(good)[:32], 403},
+		{"no signature at all", "POST", hook, good, "yes", 403},
+		{"changed on the way", "POST", hook, good + "\n", sign(good), 403},
+		{"unknown account", "POST", "/webhooks/viber/01999999-9999-7999-9999-999999999999", good, sign(good), 404},
+		{"not an account's id", "POST", "/webhooks/viber/nobody", good, sign(good), 404},
+		{"another platform", "POST", "/webhooks/telegram/" + id, good, sign(good), 404},
+		{"unknown platform", "POST", "/webhooks/pigeon/" + id, good, sign(good), 404},
+		{"too large", "POST", hook, big, sign(big), 413},
+		{"not JSON", "POST", hook, "hello", sign("hello"), 400},
+		{"cut JSON", "POST", hook, good[:80], sign(good[:80]), 400},
+		{"a list", "POST", hook, "[]", sign("[]"), 400},
+		{"nothing", "POST", hook, "", sign(""), 400},
+		{"opened in a browser", "GET", hook, "", "", 405},
+		{"put", "PUT", hook, good, sign(good), 405},
+		{"webhook check", "POST", hook, `{"event":"webhook","timestamp":1770000000000,"message_token":5881234567890000001}`,
+			sign(`{"event":"webhook","timestamp":1770000000000,"message_token":5881234567890000001}`), 200},
+		{"unknown event of nobody", "POST", hook, `{"event":"client_status","status":{}}`, sign(`{"event":"client_status","status":{}}`), 200},
+		{"as it should be", "POST", hook, good, sign(good), 200},
+	} {
+		if got, err := in.knock(http.DefaultClient, c.method, c.path, c.signature, strings.NewReader(c.body)); got != c.want {
+			t.Errorf("%s: %d %v, want %d", c.name, got, err, c.want)
+		}
+	}
+	if got, _ := in.knock(http.DefaultClient, "POST", hook, sign(big), io.MultiReader(strings.NewReader(big))); got != 413 {
+		t.Errorf("too large, without a length: %d, want 413", got)
+	}
+	// Eight connections deliver the same at once.
+	var all sync.WaitGroup
+	for _, token := range []string{"18446744073709551615", "9007199254740993"} {
+		body := viberCallback(token, "user", token)
+		for range 8 {
+			all.Go(func() {
+				if got, err := in.knock(http.DefaultClient, "POST", hook, sign(body), strings.NewReader(body)); got != 200 {
+					t.Errorf("duplicate: %d %v", got, err)
+				}
+			})
+		}
+	}
+	all.Wait()
+	last := viberCallback("5881234567890123499", "user", "last")
+	if got, err := in.knock(http.DefaultClient, "POST", hook, sign(last), strings.NewReader(last)); got != 200 {
+		t.Fatal(got, err)
+	}
+	chat := in.op.message("last message", func(m *message.Message) bool { return m.Text == "last" }).ChatID
+	h := in.history(chat)
+	if len(h) != 4 {
+		t.Fatalf("history = %s, want hello, each number once, last", asJSON(h))
+	}
+	for _, m := range h[1:3] {
+		if *m.PlatformMessageID != m.Text {
+			t.Errorf("platform_message_id = %s, want %s", *m.PlatformMessageID, m.Text)
+		}
+	}
+}
+
+// line is a way to the database that can be cut.
+type line struct {
+	url string
+	mu  sync.Mutex
+	cut bool
+	all map[net.Conn]bool
+}
+
+func newLine(t *testing.T, database string) *line {
+	t.Helper()
+	cfg, err := pgconn.ParseConfig(database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	network, address := pgconn.NetworkAddress(cfg.Host, cfg.Port)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &line{all: map[net.Conn]bool{}}
+	u := url.URL{Scheme: "postgres", User: url.UserPassword(cfg.User, cfg.Password), Host: listener.Addr().String(), Path: "/" + cfg.Database, RawQuery: "sslmode=disable"}
+	l.url = u.String()
+	var running sync.WaitGroup
+	pipe := func(from, to net.Conn) {
+		defer to.Close()
+		defer from.Close()
+		_, _ = io.Copy(to, from)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.all, from)
+	}
+	running.Go(func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial(network, address)
+			l.mu.Lock()
+			if err != nil || l.cut {
+				client.Close()
+				if server != nil {
+					server.Close()
+				}
+			} else {
+				l.all[client], l.all[server] = true, true
+				running.Go(func() { pipe(client, server) })
+				running.Go(func() { pipe(server, client) })
+			}
+			l.mu.Unlock()
+		}
+	})
+	t.Cleanup(func() { listener.Close(); l.set(true); running.Wait() })
+	return l
+}
+
+// set cuts the line with all that hangs on it, or mends it.
+func (l *line) set(cut bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.cut = cut
+	if cut {
+		for c := range l.all {
+			c.Close()
+		}
+	}
+}
+
+// Without the database a webhook is not answered with success, and what comes
+// again lands once; a polled account goes on where it was.
+func TestInboundDatabaseAway(t *testing.T) {
+	t.Parallel()
+	sim, base := simtest.Start(t)
+	l := newLine(t, dbtest.URLOf(t))
+	w := startOn(t, sim, base, l.url, bytes.Repeat([]byte{5}, secret.KeySize), func(*config.Config) {})
+	id := w.account("viber", viberToken, nil)
+	w.account("telegram", telegramToken, nil)
+	in := lookOn(w)
+	tgc, err := sim.Telegram(telegramToken).NewCustomer(simulator.CustomerSpec{FirstName: "polled"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	say := func(token, text string) int {
+		t.Helper()
+		body := viberCallback(token, "user", text)
+		got, err := in.knock(http.DefaultClient, "POST", "/webhooks/viber/"+id, sign(body), strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	if got := say("5881234567890123456", "before"); got != 200 {
+		t.Fatal(got)
+	}
+	tgc.SendText("before")
+	chat := in.op.message("message", func(m *message.Message) bool { return m.Sender.Name == "user" }).ChatID
+	polledChat := in.op.message("message", func(m *message.Message) bool { return m.Sender.Name == "polled" }).ChatID
+	l.set(true)
+	tgc.SendText("during")
+	for range 2 {
+		if got := say("5881234567890123457", "during"); got != 503 {
+			t.Errorf("without a database: %d, want 503", got)
+		}
+	}
+	l.set(false)
+	tgc.SendText("after")
+	eventually(t, 20*time.Second, "the retried callback is taken", func() bool { return say("5881234567890123457", "during") == 200 })
+	if got := say("5881234567890123457", "during"); got != 200 {
+		t.Errorf("once more: %d", got)
+	}
+	if got := say("5881234567890123458", "after"); got != 200 {
+		t.Errorf("after: %d", got)
+	}
+	for _, chat := range []string{chat, polledChat} {
+		eventually(t, 20*time.Second, "all three have come", func() bool { return len(in.history(chat)) >= 3 })
+		for i, m := range in.history(chat) {
+			if want := []string{"before", "during", "after", "too much"}[i]; m.Text != want || m.Seq != int64(i+1) {
+				t.Errorf("message %d = %s, want %q", i+1, asJSON(m), want)
+			}
+		}
+	}
+	in.op.message("event after the outage", func(m *message.Message) bool { return m.Text == "after" && m.Sender.Name == "user" })
+}
+
+// Files: what is too large says so, what fails for a while arrives, what may
+// not be reached is not reached.
+func TestInboundFiles(t *testing.T) {
+	t.Parallel()
+	var secrets, asked atomic.Int32
+	inside := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		secrets.Add(1)
+		_, _ = io.WriteString(w, "secret")
+	}))
+	t.Cleanup(inside.Close)
+	var mu sync.Mutex
+	visits := map[string]int{}
+	cdn := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		mu.Lock()
+		visits[r.URL.Path]++
+		first := visits[r.URL.Path] == 1
+		mu.Unlock()
+		switch r.URL.Path {
+		case "/missing-first.txt":
+			if first {
+				http.NotFound(w, r)
+				return
+			}
+		case "/broken-first.txt":
+			if first {
+				http.Error(w, "try later", 500)
+				return
+			}
+		case "/cut-first.txt":
+			if first {
+				w.Header().Set("Content-Length", "1000")
+				_, _ = io.WriteString(w, "cut")
+				return
+			}
+		case "/moved.txt":
+			http.Redirect(w, r, "/plain.txt", 302)
+			return
+		case "/inwards.txt":
+			http.Redirect(w, r, inside.URL+"/admin", 302)
+			return
+		case "/local.txt":
+			http.Redirect(w, r, "file:///etc/passwd", 302)
+			return
+		case "/round.txt":
+			http.Redirect(w, r, "/round.txt", 302)
+			return
+		case "/large.bin":
+			w.Header().Set("Content-Length", fmt.Sprint(300<<20))
+			return
+		case "/gone.txt":
+			http.NotFound(w, r)
+			return
+		}
+		w.Header().Set("Content-Type", "application/octet-stream")
+		_, _ = io.WriteString(w, "a plain text, long enough to be told from others")
+	}))
+	t.Cleanup(cdn.Close)
+	sim, base := simtest.Start(t)
+	w := startOn(t, sim, base, dbtest.URLOf(t), bytes.Repeat([]byte{5}, secret.KeySize), func(c *config.Config) {
+		c.FetchAllow = append(c.FetchAllow, strings.TrimPrefix(cdn.URL, "http://"))
+	})
+	w.account("viber", viberToken, nil)
+	w.account("telegram", telegramToken, nil)
+	in := lookOn(w)
+	txt := message.File{Mime: "text/plain; charset=utf-8"}
+	at := func(name string) []func(*simulator.ViberCustomer) (simulator.Sent, error) {
+		return []func(*simulator.ViberCustomer) (simulator.Sent, error){func(c *simulator.ViberCustomer) (simulator.Sent, error) {
+			s, err := c.Do("file", simulator.ViberAction{Media: cdn.URL + "/" + name, File: simulator.FileSpec{Name: name, Format: "txt"}})
+			s.Files = nil // the bytes are the server's
+			return s, err
+		}}
+	}
+	is := func(name, mime string, state message.FileState) []message.Content {
+		return []message.Content{file(message.KindDocument, "", message.File{Name: name, Mime: mime, State: state})}
+	}
+	direct := func(c *simulator.ViberCustomer) (simulator.Sent, error) {
+		s, err := c.Do("file", simulator.ViberAction{Media: inside.URL + "/admin.txt"})
+		s.Files = nil
+		return s, err
+	}
+	huge := func(c *simulator.ViberCustomer) (simulator.Sent, error) {
+		return c.Do("file", simulator.ViberAction{File: simulator.FileSpec{ClaimedSize: 300 << 20}})
+	}
+	type steps = []func(*simulator.ViberCustomer) (simulator.Sent, error)
+	t.Run("viber", func(t *testing.T) {
+		runInbound(t, in, sim.Viber(viberToken).NewCustomer, []inboundCase[*simulator.ViberCustomer]{
+			{name: "plain", do: at("plain.txt"), want: is("plain.txt", txt.Mime, message.FileReady)},
+			{name: "moved", do: at("moved.txt"), want: is("moved.txt", txt.Mime, message.FileReady)},
+			{name: "missing first", do: at("missing-first.txt"), want: is("missing-first.txt", txt.Mime, message.FileReady)},
+			{name: "broken first", do: at("broken-first.txt"), want: is("broken-first.txt", txt.Mime, message.FileReady)},
+			{name: "cut first", do: at("cut-first.txt"), want: is("cut-first.txt", txt.Mime, message.FileReady)},
+			{name: "large", do: at("large.bin"), want: is("large.bin", "", message.FileTooLarge)},
+			{name: "said to be large", do: steps{huge}, want: is("file.pdf", "", message.FileTooLarge)},
+			{name: "private address", do: steps{direct}, want: is("file.pdf", "", message.FileFailed)},
+			{name: "redirect to a private address", do: at("inwards.txt"), want: is("inwards.txt", "", message.FileFailed)},
+			{name: "redirect to a local file", do: at("local.txt"), want: is("local.txt", "", message.FileFailed)},
+			{name: "gone", do: at("gone.txt"), want: is("gone.txt", "", message.FileFailed)},
+		})
+	})
+	if n := secrets.Load(); n != 0 {
+		t.Errorf("%d requests to an address that may not be fetched", n)
+	}
+	t.Run("telegram", func(t *testing.T) {
+		runInbound(t, in, sim.Telegram(telegramToken).NewCustomer, []inboundCase[*simulator.TelegramCustomer]{
+			{name: "said to be over 20 MB", do: tgDo("document", simulator.TelegramAction{Caption: "see", File: simulator.FileSpec{ClaimedSize: 21 << 20}}),
+				want: []message.Content{file(message.KindDocument, "see", message.File{Name: "document.pdf", Mime: "application/pdf", State: message.FileTooLarge})}},
+			{name: "over 20 MB", do: tgDo("video", simulator.TelegramAction{File: simulator.FileSpec{Size: 21 << 20, ClaimedSize: 1000}}),
+				want: []message.Content{file(message.KindVideo, "", message.File{Name: "video.mp4", Mime: "video/mp4", State: message.FileTooLarge, Width: 1280, Height: 720, Duration: 7})}},
+		})
+	})
+}
+
+// Many customers write at once over many connections, and the platform repeats
+// itself: each one's messages come once and in order.
+func TestInboundOrder(t *testing.T) {
+	t.Parallel()
+	const customers, each = 64, 40
+	w := start(t)
+	id := w.account("viber", viberToken, nil)
+	in := lookOn(w)
+	hook := "/webhooks/viber/" + id
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: customers}}
+	t.Cleanup(client.CloseIdleConnections)
+	var all sync.WaitGroup
+	for c := range customers {
+		all.Go(func() {
+			customer := fmt.Sprintf("customer %d", c)
+			for n := range each {
+				body := viberCallback(fmt.Sprint(5881234567890000000+c*1000+n), customer, fmt.Sprint(n))
+				for range 1 + n%5/4 { // every fifth twice
+					if got, err := in.knock(client, "POST", hook, sign(body), strings.NewReader(body)); got != 200 {
+						t.Errorf("%s, message %d: %d %v", customer, n, got, err)
+						return
+					}
+				}
+			}
+		})
+	}
+	all.Wait()
+	chats := map[string]string{}
+	seen := map[string][]message.Message{}
+	in.holds(20*time.Second, func(events []event) bool { return len(events) >= customers*(each+1) })
+	in.op.mu.Lock()
+	for _, e := range in.op.events {
+		if e.Type == "message.new" {
+			seen[e.Message.Sender.Name] = append(seen[e.Message.Sender.Name], *e.Message)
+			chats[e.Message.Sender.Name] = e.ChatID
+		}
+	}
+	in.op.mu.Unlock()
+	if len(seen) != customers {
+		t.Errorf("%d customers, want %d", len(seen), customers)
+	}
+	for customer, got := range seen {
+		if len(got) != each {
+			t.Errorf("%s: %d messages, want %d", customer, len(got), each)
+		}
+		for n, m := range got {
+			if m.Text != fmt.Sprint(n) || m.Seq != int64(n+1) {
+				t.Errorf("%s: message %d is %q with seq %d", customer, n, m.Text, m.Seq)
+			}
+		}
+		if h := in.history(chats[customer]); asJSON(h) != asJSON(got) {
+			t.Errorf("%s: the history is not what the operators saw: %s", customer, asJSON(h))
+		}
 	}
 }
