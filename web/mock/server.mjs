@@ -124,6 +124,11 @@ function capabilities(platform) {
     fetch_bytes: 20 << 20,
     rate: { per_second: 30, burst: 30 },
     chat_rate: { per_second: 1, burst: 1 },
+    button_text: { max: 64, unit: "runes" },
+    button_payload: { max: 64, unit: "bytes" },
+    button_rows: 10,
+    button_columns: 8,
+    buttons: 60,
   };
   if (platform === "viber") {
     Object.assign(base, { reply_to: false, edit: false, delete: false, typing: false, delivered: true, read: true });
@@ -372,7 +377,9 @@ export async function start({ port = 0, demo = true } = {}) {
     },
     "chat.start": (p, o) => {
       const chat = [...chats.values()].find(
-        (c) => c.account_id === p.account_id && c.customer.external_id === p.external_id,
+        (c) =>
+          c.account_id === p.account_id &&
+          (p.phone ? c.customer.phone === p.phone : c.customer.external_id === p.external_id),
       );
       if (!chat) throw new Refused(1001, "not_found", "no such customer");
       Object.assign(chat, { state: "open", operator_id: o.id });
@@ -400,6 +407,7 @@ export async function start({ port = 0, demo = true } = {}) {
         files: p.files?.map((id) => fileInfo(id, p.kind)),
         contact: p.contact,
         location: p.location,
+        keyboard: p.keyboard ?? null,
         reply_to: p.reply_to ?? null,
         client_id: p.client_id ?? null,
         sender: { kind: "operator", id: o.id, name: o.name },
@@ -532,6 +540,26 @@ export async function start({ port = 0, demo = true } = {}) {
     if (match) {
       const account = Object.values(accounts).find((a) => a.id === match[1]);
       return account ? json(res, 200, capabilities(account.platform)) : problem(res, 404, "not_found");
+    }
+    if (path === "/api/v1/accounts") {
+      const items = Object.values(accounts).map((a) => ({ ...a, state: "active", settings: {}, created_at: iso() }));
+      return json(res, 200, { items });
+    }
+    if (path === "/api/v1/customers") {
+      const items = [...chats.values()]
+        .filter((c) => c.customer.phone === q.get("phone"))
+        .map((c) => ({
+          phone: c.customer.phone,
+          platform: c.platform,
+          account_id: c.account_id,
+          source: "contact",
+          updated_at: iso(),
+          customer_id: c.customer.id,
+          external_id: c.customer.external_id,
+          name: c.customer.name,
+          chat_id: c.id,
+        }));
+      return json(res, 200, { items });
     }
     if (path === "/api/v1/operators") {
       return json(res, 200, { items: operators });

@@ -128,6 +128,7 @@ export class Desk {
         if (item.files) params.files = item.files.map((f) => f.id);
         if (item.contact) params.contact = item.contact;
         if (item.location) params.location = item.location;
+        if (item.keyboard) params.keyboard = item.keyboard;
         if (item.reply_to) params.reply_to = item.reply_to;
         return (await this.rpc.call<{ message: Message }>("message.send", params)).message;
       },
@@ -351,11 +352,14 @@ export class Desk {
     this.store.set((s) => putChat(s, chat));
   }
 
-  async reopen(chat: Chat): Promise<void> {
-    const answer = await this.rpc.call<{ chat: Chat }>("chat.start", {
-      account_id: chat.account_id,
-      external_id: chat.customer?.external_id ?? "",
-    });
+  reopen(chat: Chat): Promise<void> {
+    return this.startChat({ account_id: chat.account_id, external_id: chat.customer?.external_id ?? "" });
+  }
+
+  async startChat(
+    customer: { account_id: string; external_id: string } | { account_id: string; phone: string },
+  ): Promise<void> {
+    const answer = await this.rpc.call<{ chat: Chat }>("chat.start", customer);
     this.store.set((s) => putChat(s, answer.chat));
     await this.select(answer.chat.id);
   }
@@ -426,6 +430,7 @@ export class Desk {
       files: message.files?.length ? message.files : undefined,
       contact: message.contact ?? undefined,
       location: message.location ?? undefined,
+      keyboard: message.keyboard ?? undefined,
       reply_to: message.reply_to ?? undefined,
     });
   }

@@ -7,7 +7,7 @@ import type { Outgoing } from "./outbox";
 import { errorDetailOf } from "./outcome";
 import type { Upload } from "./rest";
 import { Store } from "./store";
-import type { Capabilities, FileKind, Message, Uploaded } from "./types";
+import type { Capabilities, FileKind, Keyboard, Message, Uploaded } from "./types";
 
 export interface Attachment {
   key: string;
@@ -25,11 +25,13 @@ export interface Attachment {
 export interface Draft {
   text: string;
   attachments: readonly Attachment[];
+  /** Buttons for the customer. */
+  keyboard: Keyboard | null;
   replyTo: Message | null;
   editing: Message | null;
 }
 
-export const emptyDraft: Draft = { text: "", attachments: [], replyTo: null, editing: null };
+export const emptyDraft: Draft = { text: "", attachments: [], keyboard: null, replyTo: null, editing: null };
 
 /** A file that can't be sent, and why. */
 export interface Refused {
@@ -96,6 +98,10 @@ export class Drafts {
 
   reply(chatId: string, message: Message | null): void {
     this.change(chatId, (d) => ({ ...d, replyTo: message }));
+  }
+
+  setKeyboard(chatId: string, keyboard: Keyboard | null): void {
+    this.change(chatId, (d) => ({ ...d, keyboard }));
   }
 
   /** Begins to edit a message; what was being written comes back with stopEditing. */
@@ -205,6 +211,9 @@ export function messagesOf(
     if (messages[0]) messages[0].text = text;
     else messages.push({ chat_id: chatId, kind: "text", text });
   }
+  // Under the last one it is where the customer looks.
+  const last = messages.at(-1);
+  if (last && draft.keyboard) last.keyboard = draft.keyboard;
   if (messages[0] && draft.replyTo) messages[0].reply_to = draft.replyTo.id;
   return messages;
 }

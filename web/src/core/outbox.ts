@@ -3,7 +3,7 @@
 // client_id, so sending again is safe: the server answers with the first.
 import { newId } from "./id";
 import { ConnectionLost, RpcError } from "./rpc";
-import type { FileInfo, Kind, Message } from "./types";
+import type { FileInfo, Keyboard, Kind, Message } from "./types";
 
 export interface Outgoing {
   client_id: string;
@@ -14,6 +14,7 @@ export interface Outgoing {
   files?: FileInfo[];
   contact?: { name?: string; phone: string };
   location?: { lat: number; lon: number; title?: string };
+  keyboard?: Keyboard;
   reply_to?: string;
   /** ms since 1970: the order within a chat. */
   created_at: number;

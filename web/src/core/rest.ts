@@ -2,8 +2,8 @@
 // of the API (`npm run generate`); bodies are given the types that the
 // WebSocket shares.
 import createClient from "openapi-fetch";
-import type { paths } from "../api/schema";
-import type { Capabilities, Chat, Message, Operator, Uploaded } from "./types";
+import type { components, paths } from "../api/schema";
+import type { Account, Capabilities, Chat, Message, Operator, Uploaded } from "./types";
 
 /** A refusal, with the stable code of its problem document. */
 export class RestError extends Error {
@@ -29,6 +29,8 @@ export interface TimelineEntry {
   what: string;
   detail?: unknown;
 }
+
+export type PhoneEntry = components["schemas"]["PhoneEntry"];
 
 export interface ChatFilter {
   state?: Chat["state"];
@@ -116,6 +118,16 @@ export class Rest {
 
   capabilities(accountId: string): Promise<Capabilities> {
     return this.body(this.client.GET("/api/v1/accounts/{id}/capabilities", { params: { path: { id: accountId } } }));
+  }
+
+  async accounts(): Promise<Account[]> {
+    return (await this.body<{ items: Account[] | null }>(this.client.GET("/api/v1/accounts", {}))).items ?? [];
+  }
+
+  /** Customers whom the phone book has under a number ("+79001234567"). */
+  async customers(phone: string): Promise<PhoneEntry[]> {
+    const query = { params: { query: { phone } } };
+    return (await this.body<{ items: PhoneEntry[] | null }>(this.client.GET("/api/v1/customers", query))).items ?? [];
   }
 
   async operators(): Promise<Operator[]> {

@@ -348,3 +348,14 @@ export function waitingSince(chat: Chat): number | null {
 export function unreadTotal(state: DeskState): number {
   return mineOf(state).reduce((sum, c) => sum + c.unread, 0);
 }
+
+/** Whether each word of a search is in what is known of a chat. */
+export function matches(chat: Chat, query: string): boolean {
+  if (!query) return true;
+  const c = chat.customer;
+  const text = [c?.name, c?.username, c?.phone, c?.external_id, chat.last_message?.text].join("\n").toLocaleLowerCase();
+  return query
+    .toLocaleLowerCase()
+    .split(/\s+/)
+    .every((word) => text.includes(word));
+}

@@ -147,6 +147,8 @@ export interface Capabilities {
   receive: Kind[] | null;
   reply_keyboard: boolean;
   inline_keyboard: boolean;
+  request_phone: boolean;
+  request_location: boolean;
   reply_to: boolean;
   edit: boolean;
   delete: boolean;
@@ -158,6 +160,14 @@ export interface Capabilities {
   max_parts: number;
   file_bytes: Partial<Record<Kind, number>> | null;
   max_files: number;
+  start_by_id: boolean;
+  start_by_phone: boolean;
+  /** Limits of 0 are none. */
+  button_text: Limit;
+  button_payload: Limit;
+  button_rows: number;
+  button_columns: number;
+  buttons: number;
 }
 
 export interface Account {

@@ -1,5 +1,7 @@
 // Things of the contract for tests.
-import type { Capabilities, Chat, HubEvent, Message } from "../core/types";
+import type { Capabilities, Chat, HubEvent, Message, Operator } from "../core/types";
+
+export const anna: Operator = { id: "me", login: "anna", name: "Anna", role: "operator", presence: "online" };
 
 export function message(seq: number, more: Partial<Message> = {}): Message {
   return {
@@ -61,6 +63,8 @@ export function capabilities(more: Partial<Capabilities> = {}): Capabilities {
     receive: ["text"],
     reply_keyboard: true,
     inline_keyboard: true,
+    request_phone: true,
+    request_location: true,
     reply_to: true,
     edit: true,
     delete: true,
@@ -72,6 +76,13 @@ export function capabilities(more: Partial<Capabilities> = {}): Capabilities {
     max_parts: 2,
     file_bytes: { image: 1000, document: 5000 },
     max_files: 3,
+    start_by_id: true,
+    start_by_phone: false,
+    button_text: { max: 20, unit: "runes" },
+    button_payload: { max: 64, unit: "bytes" },
+    button_rows: 3,
+    button_columns: 3,
+    buttons: 8,
     ...more,
   };
 }

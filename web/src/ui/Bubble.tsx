@@ -14,11 +14,12 @@ import {
 } from "@tabler/icons-react";
 import { memo, type ReactNode } from "react";
 import type { Outgoing } from "../core/outbox";
-import type { Chat, Keyboard, Message, Status } from "../core/types";
+import type { Chat, Message, Status } from "../core/types";
 import type { Key } from "../i18n";
 import { ContactCard, Files, type LightboxRequest, LocationCard } from "./Attachments";
 import { useDesk, useDeskState, useWords } from "./context";
 import type { DialogRequest } from "./dialogs";
+import { KeyboardView } from "./KeyboardView";
 import { Linkified } from "./linkify";
 import { platformName } from "./platform";
 import { failureText, previewOf, say } from "./preview";
@@ -228,37 +229,6 @@ function Quote({
   );
 }
 
-function KeyboardView({ keyboard }: { keyboard: Keyboard }) {
-  const { t } = useWords();
-  if (keyboard.kind === "remove" || !keyboard.rows?.length) return null;
-  return (
-    <div className="keyboard" role="group" aria-label={t("message.buttons")}>
-      {keyboard.rows.map((row, i) => (
-        // biome-ignore lint/suspicious/noArrayIndexKey: the rows of a sent keyboard never change
-        <div key={i}>
-          {row.map((button, j) => {
-            const hint =
-              button.action === "phone"
-                ? t("message.asksPhone")
-                : button.action === "location"
-                  ? t("message.asksLocation")
-                  : button.action === "url"
-                    ? button.url
-                    : undefined;
-            return (
-              // biome-ignore lint/suspicious/noArrayIndexKey: as above
-              <button key={j} type="button" disabled title={hint}>
-                {button.text}
-                {button.action === "url" && " ↗"}
-              </button>
-            );
-          })}
-        </div>
-      ))}
-    </div>
-  );
-}
-
 export function StatusMark({ status, at }: { status: Status | "waiting"; at?: string }) {
   const { t } = useWords();
   const label = t(`status.${status}`);
@@ -402,6 +372,7 @@ export function OutgoingBubble({
               <Linkified text={item.text} />
             </p>
           )}
+          {item.keyboard && <KeyboardView keyboard={item.keyboard} />}
           <footer className="meta">
             <time>{words.time(item.created_at)}</time>
             <StatusMark status={isFailed ? "failed" : "waiting"} />

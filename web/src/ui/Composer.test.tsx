@@ -1,5 +1,5 @@
 import { MantineProvider } from "@mantine/core";
-import { act, fireEvent, render, screen } from "@testing-library/react";
+import { act, cleanup, fireEvent, render, screen } from "@testing-library/react";
 import userEvent from "@testing-library/user-event";
 import { beforeEach, expect, it, vi } from "vitest";
 import { Desk } from "../core/desk";
@@ -7,27 +7,35 @@ import { defaultPrefs } from "../core/prefs";
 import { applyHello, emptyThread } from "../core/state";
 import type { Capabilities } from "../core/types";
 import { wordsOf } from "../i18n";
-import { aChat, allCan, aMessage, anOperator } from "../test/made";
+import { chat as aChat, anna, capabilities, message, sent } from "../test/build";
 import { Composer } from "./Composer";
 import { DeskContext, PrefsContext, WordsContext } from "./context";
+import type { DialogRequest } from "./dialogs";
 
 let desk: Desk;
 let send: ReturnType<typeof vi.spyOn>;
-const chat = aChat();
+const chat = aChat({ read_seq: 3, last_seq: 3, last_message: message(3) });
+const allCan = capabilities();
 const field = () => screen.getByRole<HTMLTextAreaElement>("textbox");
 
-function show(caps: Capabilities = allCan): void {
+function show(caps: Capabilities = allCan, onDialog: (request: DialogRequest) => void = () => undefined): void {
   desk.store.set((s) => ({
-    ...applyHello(s, { operator: anOperator, cursor: "1", chats: [chat] }),
+    ...applyHello(s, { operator: anna, cursor: "1", chats: [chat] }),
     capabilities: { a1: caps },
-    threads: { c1: { ...emptyThread, loaded: true, items: [aMessage(2, { direction: "out" }), aMessage(3)] } },
+    threads: {
+      c1: {
+        ...emptyThread,
+        loaded: true,
+        items: [sent(2, { status: "sent", text: "message 2" }), message(3, { text: "message 3" })],
+      },
+    },
   }));
   render(
     <MantineProvider>
       <PrefsContext value={{ prefs: { ...defaultPrefs(), enterSends: true }, setPrefs: () => undefined }}>
         <WordsContext value={wordsOf("en")}>
           <DeskContext value={desk}>
-            <Composer chat={chat} name="Maria" onDialog={() => undefined} />
+            <Composer chat={chat} name="Maria" onDialog={onDialog} />
           </DeskContext>
         </WordsContext>
       </PrefsContext>
@@ -79,7 +87,7 @@ it("arrow up does nothing where the channel can't edit", async () => {
 
 it("a reply carries the quoted message", async () => {
   show();
-  act(() => desk.drafts.reply("c1", aMessage(3)));
+  act(() => desk.drafts.reply("c1", message(3, { text: "message 3" })));
   expect(screen.getByText("message 3")).toBeTruthy();
   await userEvent.type(field(), "yes{Enter}");
   expect(send).toHaveBeenCalledWith({ chat_id: "c1", kind: "text", text: "yes", reply_to: "m3" });
@@ -121,6 +129,29 @@ it("a draft outlives the window", async () => {
   show();
   await userEvent.type(field(), "not yet");
   const next = new Desk({ session: { token: "t" }, onSignedOut: () => undefined });
-  next.store.set((s) => ({ ...s, me: anOperator }));
+  next.store.set((s) => ({ ...s, me: anna }));
   expect(next.drafts.get("c1").text).toBe("not yet");
+});
+
+it("buttons go with the message that is written, and only with that", async () => {
+  show();
+  act(() => desk.drafts.setKeyboard("c1", { kind: "reply", rows: [[{ text: "Yes", payload: "Yes" }]] }));
+  expect(screen.getByText("Quick replies")).toBeTruthy();
+  await userEvent.type(field(), "Shall we?{Enter}and then{Enter}");
+  expect(desk.send).toHaveBeenCalledTimes(2);
+  expect(vi.mocked(desk.send).mock.calls.map(([m]) => [m.text, m.keyboard?.rows?.length])).toEqual([
+    ["Shall we?", 1],
+    ["and then", undefined],
+  ]);
+});
+
+it("Alt+K opens the buttons, unless the channel has none", async () => {
+  const onDialog = vi.fn();
+  show(allCan, onDialog);
+  await userEvent.type(field(), "{Alt>}k{/Alt}");
+  expect(onDialog).toHaveBeenCalledExactlyOnceWith({ type: "keyboard", chat });
+  cleanup();
+  show({ ...allCan, reply_keyboard: false, inline_keyboard: false }, onDialog);
+  await userEvent.type(field(), "{Alt>}k{/Alt}");
+  expect(onDialog).toHaveBeenCalledOnce();
 });

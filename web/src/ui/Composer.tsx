@@ -4,6 +4,7 @@ import {
   IconArrowBackUp,
   IconCheck,
   IconFile,
+  IconLayoutGrid,
   IconMapPin,
   IconMoodSmile,
   IconPaperclip,
@@ -24,11 +25,13 @@ import {
   useState,
 } from "react";
 import type { Attachment } from "../core/drafts";
+import { keyboardKinds } from "../core/keyboard";
 import { canSend, canSendFiles, count, lengthNote } from "../core/limits";
 import type { Chat } from "../core/types";
 import { useDesk, useDeskState, useDraft, usePrefs, useWords } from "./context";
 import type { DialogRequest } from "./dialogs";
 import { emoji } from "./emoji";
+import { keyOf } from "./keys";
 import { platformName } from "./platform";
 import { previewOf } from "./preview";
 import { failed } from "./toast";
@@ -57,6 +60,7 @@ export function Composer({ chat, name, onDialog }: Props) {
 
   const platform = platformName(chat.platform);
   const filesAllowed = canSendFiles(caps);
+  const buttonsAllowed = keyboardKinds(caps).length > 0;
   const note = lengthNote(draft.text, caps);
   const longCaption =
     draft.attachments.length > 0 &&
@@ -159,6 +163,16 @@ export function Composer({ chat, name, onDialog }: Props) {
       }
       return;
     }
+    if (event.altKey && !event.ctrlKey && !event.metaKey) {
+      const key = keyOf(event);
+      if (key === "a" && filesAllowed) {
+        event.preventDefault();
+        picker.current?.click();
+      } else if (key === "k" && buttonsAllowed) {
+        event.preventDefault();
+        onDialog({ type: "keyboard", chat });
+      }
+    }
     if (event.key === "Escape" && cancel()) {
       event.preventDefault();
       return;
@@ -238,6 +252,29 @@ export function Composer({ chat, name, onDialog }: Props) {
           ))}
         </ul>
       )}
+      {draft.keyboard && !draft.editing && (
+        <div className="context">
+          <IconLayoutGrid size={17} aria-hidden />
+          <button type="button" className="context-open" onClick={() => onDialog({ type: "keyboard", chat })}>
+            <strong>{t(`keyboard.${draft.keyboard.kind}`)}</strong>
+            <span>
+              {draft.keyboard.rows
+                ?.flat()
+                .map((b) => b.text)
+                .join(" · ")}
+            </span>
+          </button>
+          <ActionIcon
+            variant="subtle"
+            color="gray"
+            size={28}
+            aria-label={t("keyboard.drop")}
+            onClick={() => desk.drafts.setKeyboard(chat.id, null)}
+          >
+            <IconX size={16} aria-hidden />
+          </ActionIcon>
+        </div>
+      )}
       <div className="composer-row">
         <input
           ref={picker}
@@ -291,6 +328,15 @@ export function Composer({ chat, name, onDialog }: Props) {
                 </Menu.Item>
               );
             })}
+            <Menu.Item
+              disabled={!buttonsAllowed}
+              leftSection={<IconLayoutGrid size={16} aria-hidden />}
+              rightSection={buttonsAllowed ? <kbd>Alt K</kbd> : undefined}
+              onClick={() => onDialog({ type: "keyboard", chat })}
+            >
+              {t("keyboard.title")}
+              {!buttonsAllowed && <small className="why">{t("cant.buttons", { platform })}</small>}
+            </Menu.Item>
           </Menu.Dropdown>
         </Menu>
         <textarea

@@ -4,6 +4,7 @@ import {
   type IconInbox,
   IconKeyboard,
   IconLogout,
+  IconMessagePlus,
   IconMessages,
   IconMoodSmile,
   IconSearch,
@@ -205,9 +206,10 @@ function Nothing({ tab, filtered, all }: { tab: Tab; filtered: boolean; all: All
       </div>
     );
   }
-  const [icon, title, hint]: [typeof IconInbox, Key, Key] =
-    filtered || tab === "all"
-      ? [IconSearch, "list.noneFound", "list.noneFoundHint"]
+  const [icon, title, hint]: [typeof IconInbox, Key, Key] = filtered
+    ? [IconSearch, "list.noneFound", "list.noneFoundHint"]
+    : tab === "all"
+      ? [IconMessages, "list.noneAll", "list.noneAllHint"]
       : tab === "mine"
         ? [IconMessages, "list.noneMine", "list.noneMineHint"]
         : [IconMoodSmile, "list.noneQueue", "list.noneQueueHint"];
@@ -234,6 +236,17 @@ function AccountMenu({ onDialog, signOut }: { onDialog: (request: DialogRequest)
   };
   return (
     <div className="account">
+      <Tooltip label={`${t("start.title")} (C)`} openDelay={500}>
+        <ActionIcon
+          variant="subtle"
+          color="gray"
+          size={34}
+          aria-label={t("start.title")}
+          onClick={() => onDialog({ type: "start" })}
+        >
+          <IconMessagePlus size={19} stroke={1.6} aria-hidden />
+        </ActionIcon>
+      </Tooltip>
       <Tooltip label={t("menu.shortcuts")} openDelay={500}>
         <ActionIcon
           variant="subtle"

@@ -1,6 +1,6 @@
 import { useMediaQuery } from "@mantine/hooks";
 import { useCallback, useEffect, useMemo, useRef, useState } from "react";
-import { mineOf, queueOf, unreadTotal } from "../core/state";
+import { matches, mineOf, queueOf, unreadTotal } from "../core/state";
 import type { Chat } from "../core/types";
 import { Banner } from "./Banner";
 import { Conversation } from "./Conversation";
@@ -12,16 +12,6 @@ import { Mark } from "./Mark";
 import { Sidebar, type Tab } from "./Sidebar";
 import { failed } from "./toast";
 import { useAllChats } from "./useAllChats";
-
-function matches(chat: Chat, query: string): boolean {
-  if (!query) return true;
-  const c = chat.customer;
-  const text = [c?.name, c?.username, c?.phone, c?.external_id, chat.last_message?.text].join("\n").toLocaleLowerCase();
-  return query
-    .toLocaleLowerCase()
-    .split(/\s+/)
-    .every((word) => text.includes(word));
-}
 
 export function Workplace({ signOut }: { signOut: () => void }) {
   const desk = useDesk();
@@ -144,6 +134,8 @@ export function Workplace({ signOut }: { signOut: () => void }) {
           return run(() => setTab("all"));
         case "n":
           return run(takeNext);
+        case "c":
+          return run(() => setDialog({ type: "start" }));
         case "d":
           return run(toggleDetails);
         case "i":
@@ -249,7 +241,7 @@ export function Workplace({ signOut }: { signOut: () => void }) {
         </main>
       )}
       {chat && details && <Details chat={chat} onClose={toggleDetails} />}
-      <Dialogs request={dialog} onClose={() => setDialog(null)} />
+      <Dialogs request={dialog} onClose={() => setDialog(null)} onStarted={() => setTab("mine")} />
     </div>
   );
 }

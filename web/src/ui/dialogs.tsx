@@ -5,12 +5,16 @@ import type { TimelineEntry } from "../core/rest";
 import type { Chat, Message } from "../core/types";
 import type { Key } from "../i18n";
 import { useDesk, useDeskState, usePrefs, useWords } from "./context";
+import { KeyboardForm } from "./KeyboardForm";
 import { Avatar, platformName } from "./platform";
 import { known, previewOf } from "./preview";
+import { StartChat } from "./StartChat";
 import { done, failed } from "./toast";
 
 export type DialogRequest =
   | { type: "settings" }
+  | { type: "start" }
+  | { type: "keyboard"; chat: Chat }
   | { type: "shortcuts" }
   | { type: "close"; chat: Chat }
   | { type: "transfer"; chat: Chat }
@@ -22,6 +26,8 @@ export type DialogRequest =
 
 const titles: Record<DialogRequest["type"], Key> = {
   settings: "settings.title",
+  start: "start.title",
+  keyboard: "keyboard.title",
   shortcuts: "keys.title",
   close: "chat.closeTitle",
   transfer: "transfer.title",
@@ -35,9 +41,11 @@ const titles: Record<DialogRequest["type"], Key> = {
 interface Props {
   request: DialogRequest | null;
   onClose: () => void;
+  /** A chat was found or started, and chosen. */
+  onStarted: () => void;
 }
 
-export function Dialogs({ request, onClose }: Props) {
+export function Dialogs({ request, onClose, onStarted }: Props) {
   const { t } = useWords();
   // What was shown last stays while the dialog fades out.
   const [shown, setShown] = useState<DialogRequest | null>(null);
@@ -55,17 +63,21 @@ export function Dialogs({ request, onClose }: Props) {
       closeButtonProps={{ "aria-label": t("composer.cancel") }}
       transitionProps={{ duration: 120 }}
     >
-      {shown && <Content request={shown} onClose={onClose} />}
+      {shown && <Content request={shown} onClose={onClose} onStarted={onStarted} />}
     </Modal>
   );
 }
 
-function Content({ request, onClose }: { request: DialogRequest; onClose: () => void }): ReactNode {
+function Content({ request, onClose, onStarted }: Omit<Props, "request"> & { request: DialogRequest }): ReactNode {
   switch (request.type) {
     case "settings":
       return <Settings />;
     case "shortcuts":
       return <Shortcuts />;
+    case "start":
+      return <StartChat onClose={onClose} onStarted={onStarted} />;
+    case "keyboard":
+      return <KeyboardForm chat={request.chat} onClose={onClose} />;
     case "close":
       return <CloseChat chat={request.chat} onClose={onClose} />;
     case "transfer":
@@ -488,9 +500,12 @@ function Shortcuts() {
     ["keys.tabs", [["1"], ["2"], ["3"]]],
     ["keys.search", [["/"]]],
     ["keys.take", [["N"]]],
+    ["keys.start", [["C"]]],
     ["keys.accept", [["A"]]],
     ["keys.skip", [["S"]]],
     ["keys.write", [["I"]]],
+    ["keys.attach", [["Alt", "A"]]],
+    ["keys.keyboard", [["Alt", "K"]]],
     ["keys.send", prefs.enterSends ? [["Enter"], ["Ctrl", "Enter"]] : [["Ctrl", "Enter"]]],
     ["keys.reply", [["R"]]],
     ["keys.editLast", [["↑"]]],
