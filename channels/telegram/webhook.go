@@ -16,7 +16,7 @@ const secretHeader = "X-Telegram-Bot-Api-Secret-Token"
 func (c *channel) Verify(header http.Header, _ map[string][]string, _ []byte) error {
 	got := header.Get(secretHeader)
 	if got == "" {
-		return errors.New("no " + secretHeader + " header")
+		return fmt.Errorf("%w: no %s header", channels.ErrNoSignature, secretHeader)
 	}
 	if subtle.ConstantTimeCompare([]byte(got), []byte(c.secret)) != 1 {
 		return errors.New("wrong " + secretHeader)
