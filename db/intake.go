@@ -23,7 +23,7 @@ const Lanes = 32
 const (
 	lockLaneAppend = 7301 // held while a lane's rows are inserted, until commit
 	lockLaneDrain  = 7302 // held while a lane's batch is normalised, until commit
-	lockMemory     = 7303 // see HoldSingle
+	lockMemory     = 7303 // see BusLock
 	lockShown      = 7304 // held while shown messages are noted, until commit
 )
 

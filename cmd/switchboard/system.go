@@ -263,11 +263,11 @@ func newSystem(ctx context.Context, c *core, roles []string, public, ops net.Lis
 		}
 		s.bus = zk
 	}
-	release, err := c.db.HoldBus(ctx, single)
+	lock, err := c.db.HoldBus(ctx, single)
 	if err != nil {
 		return nil, err
 	}
-	c.closers = append(c.closers, release)
+	c.closers = append(c.closers, lock.Release)
 	c.admin = loader.NewAdmin(c.db, c.registry, c.public, s.bus.Wake)
 
 	s.beat = &heartbeat{log: c.log, beat: func(ctx context.Context) error { return c.db.Heartbeat(ctx, s.node, roles, self.Addr, version) }}
@@ -284,6 +284,7 @@ func newSystem(ctx context.Context, c *core, roles []string, public, ops net.Lis
 	}
 
 	s.group.Add(service.HTTP("ops listener", ops, s.opsHandler(), c.log))
+	s.group.Add(service.Part{Name: "bus lock", Run: lock.Run, Budget: 2 * time.Second})
 	s.group.Add(service.Part{Name: "heartbeat", Run: s.beat.run})
 	s.group.Add(service.Part{Name: "bus", Run: s.bus.Run, Budget: 10 * time.Second})
 	s.group.Add(service.Part{Name: "accounts", Run: func(ctx context.Context) error {
