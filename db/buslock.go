@@ -37,12 +37,22 @@ var (
 	errDatabaseSingle = errors.New("a process with the in-process bus uses this database; give it SWITCHBOARD_ZOOKEEPER_SERVERS too, or stop it")
 )
 
-// HoldBus takes the lock, or fails within some 5 s with what to do about it.
+// HoldBus takes the lock, or fails within some 5 s with what to do about it. A
+// process with the in-process bus calls it before its first heartbeat: all former
+// ones are forgotten.
 func (d *DB) HoldBus(ctx context.Context, single bool) (*BusLock, error) {
 	l := &BusLock{d: d, single: single}
 	// A process that was just killed may hold the lock for a moment still.
 	for deadline := time.Now().Add(5 * time.Second); ; {
 		err := l.take(ctx)
+		if err == nil && single {
+			// Nobody else works here: what a killed process left is taken up at once,
+			// and not when its last heartbeat is old enough.
+			if _, err := d.pool.Exec(ctx, `delete from nodes`); err != nil {
+				l.Release()
+				return nil, fmt.Errorf("forgetting the processes before this one: %w", err)
+			}
+		}
 		if err == nil {
 			return l, nil
 		}

@@ -47,7 +47,10 @@ func TestBusLockOutlivesItsConnection(t *testing.T) {
 // that does not.
 func TestBusLockIsShared(t *testing.T) {
 	t.Parallel()
-	d, _ := open(t)
+	d, pool := open(t)
+	if err := d.Heartbeat(t.Context(), "other", nil, "", ""); err != nil {
+		t.Fatal(err)
+	}
 	one, err := d.HoldBus(t.Context(), false)
 	if err != nil {
 		t.Fatal(err)
@@ -61,9 +64,15 @@ func TestBusLockIsShared(t *testing.T) {
 		t.Error("a process with the in-process bus was let in")
 	}
 	two.Release()
+	if n := scalar[int](t, pool, `select count(*) from nodes where id = 'other'`); n != 1 {
+		t.Error("a process that lives was forgotten")
+	}
 	alone, err := d.HoldBus(t.Context(), true)
 	if err != nil {
 		t.Fatal(err)
 	}
 	alone.Release()
+	if n := scalar[int](t, pool, `select count(*) from nodes`); n != 0 {
+		t.Errorf("%d processes are known beside the one that is alone: their jobs would wait", n)
+	}
 }
