@@ -85,10 +85,13 @@ func (d *DB) Timeline(ctx context.Context, id string) ([]switchboard.TimelineEnt
 				from messages m join updates u on u.lane = m.lane and u.id = m.update_id where m.id = $1
 			union all select created_at, 1, case when direction = 'in' then 'stored' else 'queued' end, null from messages where id = $1
 			union all select at, 2, what, detail from message_log where message_id = $1
-			union all select edited_at, 3, 'edited', null from messages where id = $1 and edited_at is not null
-			union all select deleted_at, 3, 'deleted', null from messages where id = $1 and deleted_at is not null
-			union all select status_at, 4, status, error from messages m where id = $1 and status not in ('received', 'queued')
-				and not exists (select 1 from message_log l where l.message_id = m.id and l.what = m.status)
+			union all select case when m.status = 'sent' then greatest(l.at, m.status_at) else l.at end, 3, 'sent', null
+				from messages m, (select at, detail from message_log where message_id = $1 and what = 'attempt' and detail->>'op' = 'send' order by at desc limit 1) l
+				where m.id = $1 and m.status in ('sent', 'delivered', 'read', 'failed') and l.detail->>'outcome' = 'sent'
+			union all select edited_at, 4, 'edited', null from messages where id = $1 and edited_at is not null
+			union all select deleted_at, 4, 'deleted', null from messages where id = $1 and deleted_at is not null
+			union all select status_at, 5, status, error from messages m where id = $1 and status not in ('received', 'queued')
+				and not exists (select 1 from message_log l where l.message_id = m.id and l.what in (m.status, case when m.status = 'sent' then 'attempt' end))
 		) t order by at, n`, id)
 	if err != nil {
 		return nil, fmt.Errorf("reading timeline: %w", err)

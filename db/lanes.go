@@ -771,6 +771,18 @@ func (w *laneWriter) queueRest(batch *pgx.Batch) {
 		batch.Queue(`insert into quarantine (id, account_id, lane, update_id, error) values ($1, $2, $3, $4, $5)`,
 			NewID(), q.update.AccountID, q.update.Lane, q.update.ID, strings.ReplaceAll(q.err.Error(), "\x00", ""))
 	}
+	var wrote []string
+	for _, c := range w.order {
+		if slices.ContainsFunc(c.messages, func(m laneMessage) bool { return !m.update.Quiet }) {
+			wrote = append(wrote, c.id)
+		}
+	}
+	if len(wrote) > 0 {
+		// A platform that takes only so many messages without an answer (Viber:
+		// 100 an hour) held the chat for long; here is the answer. Back-offs end
+		// at 72 s and are left alone.
+		batch.Queue(`update outbox set not_before = now() where chat_id = any($1) and not sending and not_before > now() + interval '2 minutes'`, wrote)
+	}
 }
 
 // contentJSON is what the body column holds. Postgres' jsonb takes no NUL, so

@@ -15,6 +15,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 	"unicode/utf16"
@@ -404,6 +405,24 @@ func TestOutboundKinds(t *testing.T) {
 			}
 			if at != len(c.files) {
 				t.Errorf("%s on %s: %d files arrived, want %d", c.name, platform, at, len(c.files))
+			}
+			if platform == "telegram" { // the same by REST
+				script := object{"account_id": d.accounts[platform], "to": object{"chat_id": to.chat}}
+				for k, p := range c.params {
+					script[k] = p
+				}
+				if files != nil {
+					script["files"] = files
+				}
+				before := len(d.requests(to))
+				var r struct{ ID, Status string }
+				d.rest("POST", "/api/v1/messages", d.key, script, 202, &r)
+				d.reaches(r.ID, message.StatusSent)
+				for i, call := range d.requests(to)[before:] {
+					if got := shownCall(t, to, &call); call.Code != 0 || !sameJSON(t, got, want[i]) || r.Status != "queued" {
+						t.Errorf("%s by REST: %s, call %d:\n got %s\nwant %s", c.name, r.Status, i, got, want[i])
+					}
+				}
 			}
 			for _, seen := range to.messages() {
 				if len(seen.Warnings) > 0 {
@@ -839,4 +858,459 @@ func TestOutboundLimits(t *testing.T) {
 			t.Errorf("%s: no %s in %s; event has %s", platform, want, raw, *m.PlatformMessageID)
 		}
 	}
+}
+
+func (d *desk) fault(f simulator.Fault) string {
+	d.t.Helper()
+	id, err := d.sim.Fault(f)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return id
+}
+
+// Messages of a chat keep their order, come once however often they are asked
+// for, and survive what platforms and networks do.
+func TestOutboundDelivery(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, nil)
+	tg, vb := d.customer("telegram", simulator.CustomerSpec{}), d.customer("viber", simulator.CustomerSpec{})
+	text := func(s string) map[string]any { return map[string]any{"kind": "text", "text": s, "client_id": s} }
+
+	// 200 at once.
+	var want []string
+	last := map[string]message.Message{}
+	for i := range 100 {
+		want = append(want, fmt.Sprintf("quick %d", i))
+		last["telegram"], last["viber"] = d.post(tg, text(want[i])), d.post(vb, text(want[i]))
+	}
+	for platform, c := range map[string]*customer{"telegram": tg, "viber": vb} {
+		id := last[platform].ID
+		d.op.message("last of many", func(m *message.Message) bool { return m.ID == id && m.Status.Rank() >= message.StatusSent.Rank() })
+		if got := c.texts(); !slices.Equal(got, want) {
+			t.Errorf("%s got %q", platform, got)
+		}
+		// Asked for again, with other words even: the first one is the answer.
+		again := text("quick 99")
+		again["text"] = "other words"
+		if m := d.post(c, again); m.ID != id || m.Text != "quick 99" {
+			t.Errorf("%s: the same client_id gave %+v", platform, m)
+		}
+	}
+
+	type entry struct {
+		Outcome string
+		Note    string
+		RetryMS int64 `json:"retry_ms"`
+	}
+	attempts := func(id string) (list []entry) {
+		_, timeline := d.message(id)
+		for _, e := range timeline {
+			if e.What == "attempt" {
+				var a entry
+				if err := json.Unmarshal(e.Detail, &a); err != nil {
+					t.Fatal(err)
+				}
+				list = append(list, a)
+			}
+		}
+		return list
+	}
+	for _, c := range []struct {
+		name     string
+		fault    simulator.Fault
+		outcomes []string
+		copies   int
+		atLeast  time.Duration // from the first call to the last
+	}{
+		{"throttled", simulator.Fault{Kind: simulator.FaultThrottle, RetryAfter: 2, Count: 1}, []string{"throttled", "sent"}, 1, 2 * time.Second},
+		{"server error", simulator.Fault{Kind: simulator.FaultError, Status: 500, Count: 1}, []string{"uncertain", "sent"}, 1, 0},
+		{"proxy's page", simulator.Fault{Kind: simulator.FaultHTML, Count: 1}, []string{"uncertain", "sent"}, 1, 0},
+		{"cut before", simulator.Fault{Kind: simulator.FaultCut, Count: 1}, []string{"uncertain", "sent"}, 1, 0},
+		{"cut after", simulator.Fault{Kind: simulator.FaultCutAfter, Count: 1}, []string{"uncertain", "sent"}, 2, 0},
+	} {
+		sent := map[*customer]message.Message{}
+		for platform, to := range map[string]*customer{"telegram": tg, "viber": vb} {
+			f := c.fault
+			f.Customer = to.id
+			d.fault(f)
+			sent[to] = d.post(to, text(platform+" "+c.name))
+			d.post(to, text("behind "+platform+" "+c.name))
+		}
+		for to, m := range sent {
+			d.op.message(c.name+" sent", func(x *message.Message) bool {
+				return x.ID == m.ID && x.Status.Rank() >= message.StatusSent.Rank() && x.Error == nil
+			})
+			d.op.message("message behind", func(x *message.Message) bool {
+				return x.Text == "behind "+m.Text && x.Status.Rank() >= message.StatusSent.Rank()
+			})
+			texts := to.texts()
+			expected := append(slices.Repeat([]string{m.Text}, c.copies), "behind "+m.Text)
+			if got := texts[len(texts)-min(len(texts), len(expected)):]; !slices.Equal(got, expected) {
+				t.Errorf("%s: the customer got %q", c.name, got)
+			}
+			var outcomes []string
+			list := attempts(m.ID)
+			for _, a := range list {
+				outcomes = append(outcomes, a.Outcome)
+			}
+			if !slices.Equal(outcomes, c.outcomes) || c.outcomes[0] == "uncertain" && list[0].Note == "" {
+				t.Errorf("%s: timeline %+v, want %v", c.name, list, c.outcomes)
+			}
+			var about []simulator.Request
+			for _, r := range d.requests(to) {
+				if strings.Contains(string(r.Body)+r.Params["text"], m.Text) {
+					about = append(about, r)
+				}
+			}
+			if took := about[len(c.outcomes)-1].At.Sub(about[0].At); took < c.atLeast {
+				t.Errorf("%s: sent again after %v", c.name, took)
+			}
+		}
+	}
+
+}
+
+// A message ends as the platform says, a chat goes on after what failed, and an
+// account that can't send holds what it has.
+func TestOutboundEnds(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, nil)
+	tg, vb := d.customer("telegram", simulator.CustomerSpec{}), d.customer("viber", simulator.CustomerSpec{})
+
+	// A customer out of reach: the message fails with the reason, the chat goes on.
+	for _, c := range []struct {
+		platform string
+		fault    simulator.Fault
+		code     string
+		kind     message.ErrorKind
+	}{
+		{"telegram", simulator.Fault{Kind: simulator.FaultBlocked}, "403", message.ErrRecipient},
+		{"telegram", simulator.Fault{Kind: simulator.FaultError, Status: 400, Description: "Bad Request: chat not found"}, "400", message.ErrRecipient},
+		{"telegram", simulator.Fault{Kind: simulator.FaultError, Status: 400, Description: "Bad Request: something is wrong"}, "400", message.ErrInvalid},
+		{"viber", simulator.Fault{Kind: simulator.FaultBlocked}, "6", message.ErrRecipient},
+		{"viber", simulator.Fault{Kind: simulator.FaultError, Status: 200, Code: 3, Description: "badData"}, "3", message.ErrInvalid},
+	} {
+		to := map[string]*customer{"telegram": tg, "viber": vb}[c.platform]
+		c.fault.Customer, c.fault.Count = to.id, 1
+		d.fault(c.fault)
+		m := d.post(to, map[string]any{"kind": "text", "text": "lost"})
+		next := d.post(to, map[string]any{"kind": "text", "text": "not lost"})
+		failed := d.reaches(m.ID, message.StatusFailed)
+		if failed.Error == nil || failed.Error.Kind != c.kind || failed.Error.Code != c.code || failed.Error.Detail == "" {
+			t.Errorf("%s %s: %+v", c.platform, c.fault.Description, failed.Error)
+		}
+		d.op.message("next message", func(x *message.Message) bool { return x.ID == next.ID && x.Status.Rank() >= message.StatusSent.Rank() })
+		if _, timeline := d.message(m.ID); timeline[len(timeline)-1].What != "failed" || timeline[len(timeline)-2].What != "attempt" {
+			t.Errorf("timeline of a failed message: %+v", timeline)
+		}
+	}
+
+	// Viber's verdicts.
+	for receipts, end := range map[string]message.Status{"none": message.StatusSent, "delivered": message.StatusDelivered, "seen": message.StatusRead, "failed": message.StatusFailed} {
+		c := d.customer("viber", simulator.CustomerSpec{Receipts: receipts})
+		m := d.post(c, map[string]any{"kind": "text", "text": "how far"})
+		got := d.reaches(m.ID, end)
+		if (end == message.StatusFailed) != (got.Error != nil) || got.Error != nil && got.Error.Detail == "" {
+			t.Errorf("receipts %s: %+v", receipts, got.Error)
+		}
+		stored, timeline := d.message(m.ID)
+		var steps []string
+		for i, e := range timeline {
+			if i > 0 && e.At.Before(timeline[i-1].At) {
+				t.Errorf("receipts %s: the timeline goes back at %d: %+v", receipts, i, timeline)
+			}
+			if e.What != "attempt" {
+				steps = append(steps, e.What)
+			}
+		}
+		slices.Sort(steps) // a receipt may have come before the answer
+		if want := map[string]string{"none": "queued sent", "delivered": "delivered queued sent", "seen": "delivered queued read sent", "failed": "failed queued sent"}[receipts]; strings.Join(steps, " ") != want || stored.Status != end {
+			t.Errorf("receipts %s: %s, %v, want %s", receipts, stored.Status, steps, want)
+		}
+	}
+
+	// Receipts of a send whose answer was lost wait for nobody; those of its
+	// second try, which may come before that one's answer, count.
+	early := d.customer("viber", simulator.CustomerSpec{})
+	seen := len(d.sim.Viber(viberToken).Callbacks("seen"))
+	d.fault(simulator.Fault{Kind: simulator.FaultCutAfter, Customer: early.id, Count: 1})
+	m := d.post(early, map[string]any{"kind": "text", "text": "early"})
+	polled(t, "receipts", 10*time.Second, func() bool { return len(d.sim.Viber(viberToken).Callbacks("seen")) >= seen+2 })
+	d.reaches(m.ID, message.StatusRead)
+
+	// A customer who has had too much without answering: the chat waits, for
+	// their answer or the next hour, and no other chat does.
+	d.fault(simulator.Fault{Kind: simulator.FaultThrottle, Customer: vb.id, Code: 12, Count: 1})
+	held := d.post(vb, map[string]any{"kind": "text", "text": "held for an answer"})
+	polled(t, "refused attempt", 10*time.Second, func() bool { _, timeline := d.message(held.ID); return len(timeline) > 1 })
+	d.op.send(map[string]any{"chat_id": early.chat, "kind": "text", "text": "to somebody else"})
+	if got, _ := d.message(held.ID); got.Status.Rank() >= message.StatusSent.Rank() {
+		t.Errorf("held for an answer, but %s", got.Status)
+	}
+	vb.write("an answer")
+	d.op.message("message that waited for an answer", func(x *message.Message) bool { return x.ID == held.ID && x.Status.Rank() >= message.StatusSent.Rank() })
+
+	// The token is revoked: nothing fails, the account says why it waits, and
+	// once it is mended everything goes out in order.
+	revoked := func(is bool) {
+		d.sim.Telegram(telegramToken).Set(simulator.AccountOptions{Revoked: &is})
+		d.sim.Viber(viberToken).Set(simulator.AccountOptions{Revoked: &is})
+	}
+	revoked(true)
+	var waiting []message.Message
+	for _, to := range []*customer{tg, vb} {
+		waiting = append(waiting, d.post(to, map[string]any{"kind": "text", "text": "held 1"}), d.post(to, map[string]any{"kind": "text", "text": "held 2"}))
+	}
+	for platform, id := range d.accounts {
+		polled(t, "pause of the "+platform+" account", 15*time.Second, func() bool {
+			var a switchboard.Account
+			d.rest("GET", "/api/v1/accounts/"+id, d.token, nil, 200, &a)
+			return a.State == switchboard.AccountPaused && a.Reason != ""
+		})
+	}
+	for _, m := range waiting {
+		if got, _ := d.message(m.ID); got.Status.Rank() >= message.StatusSent.Rank() {
+			t.Errorf("%s: held message is %s", m.Platform, got.Status)
+		}
+	}
+	revoked(false)
+	for _, id := range d.accounts {
+		d.rest("POST", "/api/v1/accounts/"+id+"/resume", d.token, nil, 204, nil)
+	}
+	for _, to := range []*customer{tg, vb} {
+		polled(t, "held messages on "+to.platform, 20*time.Second, func() bool { return slices.Contains(to.texts(), "held 2") })
+		if got := to.texts(); !slices.Equal(got[len(got)-2:], []string{"held 1", "held 2"}) {
+			t.Errorf("%s: after the repair the customer got %q", to.platform, got[len(got)-2:])
+		}
+	}
+}
+
+// An account that sends at most once gives up what it can't know, and a message
+// that waits longer than its time-to-live expires; the chats go on.
+func TestOutboundGivesUp(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, map[string]string{"guarantee": "at_most_once", "ttl": "2s"})
+	for _, platform := range []string{"telegram", "viber"} {
+		c := d.customer(platform, simulator.CustomerSpec{})
+		d.fault(simulator.Fault{Kind: simulator.FaultCutAfter, Customer: c.id, Count: 1})
+		m := d.post(c, map[string]any{"kind": "text", "text": "once"})
+		d.op.send(map[string]any{"chat_id": c.chat, "kind": "text", "text": "next"})
+		if got, _ := d.message(m.ID); got.Status != message.StatusFailed || got.Error == nil || got.Error.Kind != message.ErrUncertain {
+			t.Errorf("%s: unknown outcome: %s %+v", platform, got.Status, got.Error)
+		}
+		if got := c.texts(); !slices.Equal(got, []string{"once", "next"}) {
+			t.Errorf("%s: the customer got %q", platform, got)
+		}
+
+		away := d.fault(simulator.Fault{Kind: simulator.FaultThrottle, Customer: c.id, RetryAfter: 1})
+		late := d.post(c, map[string]any{"kind": "text", "text": "late"})
+		var script struct{ ID string }
+		d.rest("POST", "/api/v1/messages", d.key, map[string]any{"account_id": d.accounts[platform], "to": map[string]string{"chat_id": c.chat}, "text": "late too", "ttl": "1s"}, 202, &script)
+		for _, id := range []string{late.ID, script.ID} {
+			got := d.reaches(id, message.StatusExpired)
+			if got.Error == nil || got.Error.Detail == "" {
+				t.Errorf("%s: expired without a reason: %+v", platform, got)
+			}
+		}
+		d.sim.ClearFaults(away)
+		d.op.send(map[string]any{"chat_id": c.chat, "kind": "text", "text": "back"})
+		if got := c.texts(); !slices.Equal(got, []string{"once", "next", "back"}) {
+			t.Errorf("%s: the customer got %q", platform, got)
+		}
+	}
+}
+
+// Without a setting, an account keeps to what the platform publishes: a Telegram
+// bot to 30 messages a second and a chat to one a second after a burst.
+func TestOutboundRate(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, map[string]string{"rate": "", "chat_rate": ""})
+	bot, on := d.sim.Telegram(telegramToken), true
+	bot.Set(simulator.AccountOptions{RealLimits: &on})
+	send := func(external, text string) {
+		d.rest("POST", "/api/v1/messages", d.key, map[string]any{"account_id": d.accounts["telegram"], "to": map[string]string{"external_id": external}, "text": text}, 202, nil)
+	}
+	var all []*simulator.TelegramCustomer
+	for range 60 {
+		c, err := bot.NewCustomer(simulator.CustomerSpec{Started: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, c)
+	}
+	for i := range 5 {
+		send(all[0].ID(), fmt.Sprint(i+1))
+	}
+	for _, c := range all[1:] {
+		send(c.ID(), "1")
+	}
+	for i, c := range all {
+		want := 1
+		if i == 0 {
+			want = 5
+		}
+		if got := c.WaitMessages(want, 15*time.Second); len(got) != want {
+			t.Fatalf("customer %d got %d messages", i, len(got))
+		}
+	}
+	if r := bot.Rates(); r.Throttled != 0 || r.MaxSliding > 33 || r.MaxSlidingCustomer > 3 {
+		t.Errorf("rates: %d throttled, %d in a second, %d to one chat", r.Throttled, r.MaxSliding, r.MaxSlidingCustomer)
+	}
+}
+
+// A chat is begun by us where the platform lets us, and a script's message is
+// sent once however often it is handed in.
+func TestOutboundStart(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, nil)
+	known, err := d.sim.Telegram(telegramToken).NewCustomer(simulator.CustomerSpec{Started: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	subscribed, err := d.sim.Viber(viberToken).NewCustomer(simulator.CustomerSpec{Started: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stranger, err := d.sim.Viber(viberToken).NewCustomer(simulator.CustomerSpec{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		platform, external string
+		reachable          bool
+	}{
+		{"telegram", known.ID(), true},
+		{"telegram", "99887766", false},
+		{"viber", subscribed.ID(), true},
+		{"viber", stranger.ID(), false},
+	} {
+		var first, again struct{ Chat switchboard.Chat }
+		params := map[string]any{"account_id": d.accounts[c.platform], "external_id": c.external}
+		d.op.call("chat.start", params, &first)
+		d.op.call("chat.start", params, &again)
+		if first.Chat.ID != again.Chat.ID || first.Chat.State != switchboard.ChatOpen {
+			t.Errorf("%s: started %+v and %+v", c.platform, first.Chat, again.Chat)
+		}
+		m := d.post(&customer{chat: first.Chat.ID}, map[string]any{"kind": "text", "text": "good morning"})
+		if c.reachable {
+			d.op.message("first word", func(x *message.Message) bool {
+				return x.ID == m.ID && x.Status.Rank() >= message.StatusSent.Rank() && x.Error == nil
+			})
+			continue
+		}
+		if failed := d.reaches(m.ID, message.StatusFailed); failed.Error == nil || failed.Error.Kind != message.ErrRecipient {
+			t.Errorf("%s: to a stranger: %+v", c.platform, failed.Error)
+		}
+	}
+	for _, c := range []struct {
+		name   string
+		params map[string]any
+		code   int
+	}{
+		{"no telegram id", map[string]any{"account_id": d.accounts["telegram"], "external_id": "@durov"}, -32602},
+		{"unknown phone", map[string]any{"account_id": d.accounts["telegram"], "phone": "+37060000001"}, 1001},
+		{"no phone", map[string]any{"account_id": d.accounts["viber"], "phone": "12"}, -32602},
+		{"nobody", map[string]any{"account_id": d.accounts["viber"]}, -32602},
+		{"two ways", map[string]any{"account_id": d.accounts["viber"], "external_id": "x", "phone": "+37060000001"}, -32602},
+		{"no account", map[string]any{"account_id": "0198f000-0000-7000-8000-000000000000", "external_id": "1"}, 1001},
+	} {
+		if err := d.op.try("chat.start", c.params, nil); err == nil || err.Code != c.code || err.Data.Detail == "" {
+			t.Errorf("%s: %v, want %d", c.name, err, c.code)
+		}
+	}
+
+	// A script's message.
+	post := func(key string, body map[string]any, want int) (answer struct{ ID, Code, Detail string }) {
+		t.Helper()
+		b, err := json.Marshal(body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req, err := http.NewRequestWithContext(t.Context(), "POST", d.http+"/api/v1/messages", bytes.NewReader(b))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+d.key)
+		req.Header.Set("Content-Type", "application/json")
+		if key != "" {
+			req.Header.Set("Idempotency-Key", key)
+		}
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		if err := json.NewDecoder(res.Body).Decode(&answer); err != nil || res.StatusCode != want {
+			t.Fatalf("%v: %d %+v %v, want %d", body, res.StatusCode, answer, err, want)
+		}
+		return answer
+	}
+	body := map[string]any{"account_id": d.accounts["telegram"], "to": map[string]string{"external_id": known.ID()}, "text": "from a script"}
+	first, again := post("k1", body, 202), post("k1", body, 202)
+	if first.ID == "" || first.ID != again.ID {
+		t.Errorf("one key gave %+v and %+v", first, again)
+	}
+	var group sync.WaitGroup
+	ids := make([]string, 8)
+	for i := range ids {
+		group.Go(func() {
+			b, _ := json.Marshal(map[string]any{"account_id": d.accounts["viber"], "to": map[string]string{"external_id": subscribed.ID()}, "text": "at once"})
+			req, err := http.NewRequestWithContext(t.Context(), "POST", d.http+"/api/v1/messages", bytes.NewReader(b))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			req.Header.Set("Authorization", "Bearer "+d.key)
+			req.Header.Set("Content-Type", "application/json")
+			req.Header.Set("Idempotency-Key", "at once")
+			res, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer res.Body.Close()
+			var answer struct{ ID string }
+			if err := json.NewDecoder(res.Body).Decode(&answer); err != nil {
+				t.Error(err)
+			}
+			ids[i] = answer.ID
+		})
+	}
+	group.Wait()
+	if slices.Sort(ids); ids[0] == "" || ids[0] != ids[7] {
+		t.Errorf("one key at once gave %v", ids)
+	}
+	changed := map[string]any{"account_id": body["account_id"], "to": body["to"], "text": "something else"}
+	if p := post("k1", changed, 409); p.Code != "conflict" {
+		t.Errorf("the key with another body: %+v", p)
+	}
+	second := post("k2", body, 202)
+	if second.ID == first.ID {
+		t.Error("two keys gave one message")
+	}
+	polled(t, "script's messages", 10*time.Second, func() bool { m, _ := d.message(second.ID); return m.Status == message.StatusSent })
+	var got []string
+	for _, m := range known.Messages() {
+		got = append(got, m.Text)
+	}
+	if !slices.Equal(got, []string{"good morning", "from a script", "from a script"}) {
+		t.Errorf("the customer got %q", got)
+	}
+	m, timeline := d.message(first.ID)
+	if m.Sender.Kind != message.SenderAPI || len(timeline) != 3 || timeline[0].What != "queued" || timeline[1].What != "attempt" || timeline[2].What != "sent" {
+		t.Errorf("the script's message: %+v, %+v", m.Sender, timeline)
+	}
+	for name, to := range map[string]map[string]string{
+		"invalid":           {"external_id": "@durov"},
+		"unknown_recipient": {"phone": "+37060000001"},
+	} {
+		if p := post("", map[string]any{"account_id": d.accounts["telegram"], "to": to, "text": "x"}, 422); p.Code != name || p.Detail == "" {
+			t.Errorf("to %v: %+v", to, p)
+		}
+	}
+	if p := post("", map[string]any{"account_id": d.accounts["telegram"], "to": map[string]string{}, "text": "x"}, 422); p.Code != "invalid" {
+		t.Errorf("to nobody: %+v", p)
+	}
+	d.rest("POST", "/api/v1/messages", "", body, 401, nil)
 }
