@@ -583,6 +583,44 @@ func TestOutboundChanges(t *testing.T) {
 		t.Errorf("%d calls for what was refused", got-before)
 	}
 
+	// An album's caption is that of its first picture, and all of it goes.
+	album := send(tg, object{"kind": "image", "text": "two", "files": []string{picture, picture}})
+	before = len(d.requests(tg))
+	d.op.call("message.edit", object{"message_id": album.ID, "text": "both"}, nil)
+	changed(album, before+1)
+	d.op.call("message.delete", object{"message_id": album.ID}, nil)
+	changed(album, before+2)
+	if calls := d.requests(tg)[before:]; calls[0].Method != "editMessageCaption" || calls[0].Params["message_id"] != *album.PlatformMessageID || calls[1].Method != "deleteMessages" || strings.Count(calls[1].Params["message_ids"], ",") != 1 {
+		t.Errorf("album: %+v", calls)
+	}
+
+	// What has not left yet leaves changed, or not at all.
+	for _, c := range []*customer{tg, vb} {
+		d.fault(simulator.Fault{Kind: simulator.FaultThrottle, Customer: c.id, RetryAfter: 2, Count: 1})
+		d.post(c, object{"kind": "text", "text": "first"})
+		second, third := d.post(c, object{"kind": "text", "text": "second"}), d.post(c, object{"kind": "text", "text": "third"})
+		want := []string{"first", "changed second"}
+		if c.vb != nil {
+			want = []string{"first", "second"}
+			refused("edit of what waits on viber", 1003, "message.edit", object{"message_id": second.ID, "text": "changed second"})
+		} else {
+			d.op.call("message.edit", object{"message_id": second.ID, "text": "changed second"}, nil)
+		}
+		var r struct{ Message message.Message }
+		d.op.call("message.delete", object{"message_id": third.ID}, &r)
+		if r.Message.Status != message.StatusCanceled {
+			t.Errorf("%s: deleted before it left: %+v", c.platform, r.Message)
+		}
+		send(c, object{"kind": "text", "text": "fourth"})
+		want = append(want, "fourth")
+		if got := c.texts(); !slices.Equal(got[len(got)-3:], want) {
+			t.Errorf("%s: the customer got %q, want %q", c.platform, got[len(got)-3:], want)
+		}
+		if calls := d.requests(c, "editMessageText"); len(calls) > 0 && calls[len(calls)-1].Params["text"] == "changed second" {
+			t.Error("a message was edited that had not left")
+		}
+	}
+
 	// What the platform refuses later is put back, with the reason.
 	if _, err := d.sim.Fault(simulator.Fault{Kind: simulator.FaultError, Method: "editMessageText", Customer: tg.id, Count: 1, Status: 400, Description: "Bad Request: message can't be edited"}); err != nil {
 		t.Fatal(err)
