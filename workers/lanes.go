@@ -52,6 +52,9 @@ func (d *drainWorker) Work(ctx context.Context, job *river.Job[queue.DrainArgs])
 			// attempt, and up to 5 s skips River's scheduler.
 			return river.JobSnooze(200 * time.Millisecond)
 		}
+		// Something waits in it although nothing was drained for so long: draining
+		// fails. Asking at once whether it still does would be asked in a circle.
+		held.d.touch([]int32{lane})
 	}
 }
 
@@ -103,15 +106,15 @@ func (h *heldLane) untilIdle(ctx context.Context, stopping <-chan struct{}, dead
 		h.d.mu.Lock()
 		wait := min(time.Until(h.active.Add(linger)), time.Until(deadline))
 		h.d.mu.Unlock()
-		if wait <= 0 {
-			return true
-		}
 		select {
 		case <-ctx.Done():
 			return false
 		case <-stopping:
 			return false
 		case <-time.After(wait):
+			if wait <= 0 {
+				return true
+			}
 		}
 	}
 }
