@@ -673,6 +673,7 @@ func (w *laneWriter) queueMessages(batch *pgx.Batch) []river.JobArgs {
 		ids, chatIDs, accounts, kinds, bodies, senders, names []string
 		replies, platformIDs                                  []*string
 		platformAts, deleted, edited                          []*time.Time
+		members, memberMessages                               []string // in chats of several people
 		created                                               []time.Time
 		seqs, updateIDs                                       []int64
 		lanes                                                 []int32
@@ -702,6 +703,9 @@ func (w *laneWriter) queueMessages(batch *pgx.Batch) []river.JobArgs {
 			bodies = append(bodies, string(body))
 			senders = append(senders, c.customerID)
 			names = append(names, m.update.Customer.Name)
+			if id := m.update.Customer.ID; id != "" && id != c.key.chat {
+				members, memberMessages = append(members, id), append(memberMessages, m.id)
+			}
 			replies = append(replies, m.replyTo)
 			platformIDs = append(platformIDs, textOrNil(m.update.PlatformID))
 			platformAts = append(platformAts, timeOrNil(m.at))
@@ -734,6 +738,11 @@ func (w *laneWriter) queueMessages(batch *pgx.Batch) []river.JobArgs {
 				$11::timestamptz[], $12::timestamptz[], $13::timestamptz[], $14::timestamptz[], $15::int[], $16::bigint[])
 			as r (id, chat_id, account_id, seq, kind, body, sender_id, sender_name, reply_to, platform_message_id, platform_at, created_at, edited_at, deleted_at, lane, update_id)`,
 			ids, chatIDs, accounts, seqs, kinds, bodies, senders, names, replies, platformIDs, platformAts, created, edited, deleted, lanes, updateIDs)
+	}
+	if len(members) > 0 {
+		// A chat has one customer, but a group's members write for themselves.
+		batch.Queue(`update messages m set sender_id = cu.id::text from unnest($1::uuid[], $2::text[]) r (id, external_id), customers cu
+			where m.id = r.id and cu.account_id = m.account_id and cu.external_id = r.external_id and m.sender_id is distinct from cu.id::text`, memberMessages, members)
 	}
 	var jobs []river.JobArgs
 	for _, f := range w.files {
