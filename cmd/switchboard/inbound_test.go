@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
@@ -19,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"switchboard"
@@ -490,6 +492,157 @@ func TestInboundTelegram(t *testing.T) {
 			return len(q.Items) == 3
 		})
 	})
+}
+
+// What seldom happens on Telegram: numbers that begin anew, edits of what came
+// before our time, deletions, groups that move.
+func TestInboundTelegramSeldom(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	w.account("telegram", telegramToken, nil)
+	in := lookOn(w)
+	acct := w.sim.Telegram(telegramToken)
+	customer := func(spec simulator.CustomerSpec) *simulator.TelegramCustomer {
+		c, err := acct.NewCustomer(spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	texts := func(list []message.Message) (out []string) {
+		for _, m := range list {
+			out = append(out, fmt.Sprintf("%d %s%s%s", m.Seq, m.Text, m.Service, m.Unsupported))
+		}
+		return out
+	}
+	shows := func(name string, want ...string) (got []message.Message) {
+		t.Helper()
+		if !in.holds(10*time.Second, func(events []event) bool {
+			got, _ = from(events, name)
+			return strings.Join(texts(got), "|") == strings.Join(want, "|")
+		}) {
+			t.Fatalf("operators see %q, want %q", texts(got), want)
+		}
+		if h := in.history(got[0].ChatID); asJSON(h) != asJSON(got) {
+			t.Errorf("history is %s, operators see %s", asJSON(h), asJSON(got))
+		}
+		return got
+	}
+	inject := func(format string, args ...any) {
+		t.Helper()
+		if _, err := acct.Inject(fmt.Sprintf(format, args...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	quiet := customer(simulator.CustomerSpec{FirstName: "quiet"})
+	quiet.SendText("before the quiet week")
+	shows("quiet", "1 before the quiet week")
+	eventually(t, 5*time.Second, "it is acknowledged", func() bool { return acct.Pending() == 0 })
+	acct.SetNextUpdateID(1000)
+	quiet.SendText("after it")
+	quiet.SendText("and on")
+	shows("quiet", "1 before the quiet week", "2 after it", "3 and on")
+
+	const who = `"chat":{"id":%[1]d,"type":"private","first_name":%[2]q},"from":{"id":%[1]d,"is_bot":false,"first_name":%[2]q},"date":1781001200`
+	inject(`{"edited_message":{"message_id":512,"edit_date":1781001260,"text":"where is it?",`+who+`}}`, 9001, "editor")
+	got := shows("editor", "1 where is it?")
+	if got[0].EditedAt == nil || *got[0].PlatformMessageID != "512" {
+		t.Errorf("message = %s", asJSON(got[0]))
+	}
+	inject(`{"edited_message":{"message_id":512,"edit_date":1781001270,"text":"never mind",`+who+`}}`, 9001, "editor")
+	shows("editor", "1 never mind")
+
+	for i, text := range []string{"one", "two", "three"} {
+		inject(`{"business_message":{"business_connection_id":"bc1","message_id":%[3]d,"text":%[4]q,`+who+`}}`, 9002, "deleter", 10+i, text)
+	}
+	shows("deleter", "1 one", "2 two", "3 three")
+	inject(`{"deleted_business_messages":{"business_connection_id":"bc1","chat":{"id":9002,"type":"private"},"message_ids":[10,12,99]}}`)
+	if !in.holds(10*time.Second, func(events []event) bool {
+		got, _ := from(events, "deleter")
+		return len(got) == 3 && got[0].DeletedAt != nil && got[1].DeletedAt == nil && got[2].DeletedAt != nil
+	}) {
+		t.Error("two of three messages should be marked as deleted")
+	}
+	shows("deleter", "1 ", "2 two", "3 ") // what was said is nobody's business any more
+
+	yard := customer(simulator.CustomerSpec{FirstName: "gardener", ChatType: "group", ChatID: -700, Title: "Yard"})
+	yard.SendText("the tree")
+	const neighbour = `"chat":{"id":-700,"type":"group","title":"Yard"},"from":{"id":9004,"is_bot":false,"first_name":"neighbour"},"date":1781001200`
+	inject(`{"message":{"message_id":77,"text":"which?",` + neighbour + `}}`)
+	got = shows("gardener", "1 the tree", "2 which?")
+	if a, b := got[0].Sender, got[1].Sender; b.Name != "neighbour" || a.ID == "" || b.ID == "" || a.ID == b.ID {
+		t.Errorf("senders = %+v, %+v", a, b)
+	}
+	if _, err := yard.Do("migrate", simulator.TelegramAction{}); err != nil {
+		t.Fatal(err)
+	}
+	in.op.message("the new group", func(m *message.Message) bool { return m.Service == "migrated_from" && m.Payload == "-700" })
+	in.op.message("the old group", func(m *message.Message) bool { return m.Service == "migrated_to" && m.ChatID == got[0].ChatID })
+}
+
+// The same account by webhook: only with the secret, and what comes twice, too
+// late or again is shown once.
+func TestInboundTelegramWebhook(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	id := w.account("telegram", telegramToken, map[string]string{"mode": "webhook"})
+	in := lookOn(w)
+	acct := w.sim.Telegram(telegramToken)
+	kinds := []string{simulator.FaultDuplicate, simulator.FaultLostAnswer, simulator.FaultBadSignature, simulator.FaultWebhookDelay}
+	for _, kind := range kinds {
+		c, err := acct.NewCustomer(simulator.CustomerSpec{FirstName: kind})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.sim.Fault(simulator.Fault{Kind: kind, Customer: c.ID(), Count: 3, Delay: simulator.Delay(50 * time.Millisecond)}); err != nil {
+			t.Fatal(err)
+		}
+		for n := range 5 {
+			c.SendText(fmt.Sprint(n))
+		}
+	}
+	for _, kind := range kinds {
+		var got []message.Message
+		in.holds(15*time.Second, func(events []event) bool { got, _ = from(events, kind); return len(got) >= 5 })
+		for n, m := range got {
+			if m.Text != fmt.Sprint(n) || m.Seq != int64(n+1) {
+				t.Errorf("%s: message %d is %q with seq %d", kind, n, m.Text, m.Seq)
+			}
+		}
+		if len(got) != 5 {
+			t.Fatalf("%s: %d messages, want 5", kind, len(got))
+		}
+	}
+	eventually(t, 15*time.Second, "every callback is acknowledged", func() bool { return acct.Pending() == 0 })
+	for _, kind := range kinds {
+		in.op.mu.Lock()
+		got, _ := from(in.op.events, kind)
+		in.op.mu.Unlock()
+		if h := in.history(got[0].ChatID); len(h) != 5 {
+			t.Errorf("%s: history is %s", kind, asJSON(h))
+		}
+	}
+	for secret, want := range map[string]int{"": 401, "guess": 403} {
+		req, err := http.NewRequestWithContext(t.Context(), "POST", w.http+"/webhooks/telegram/"+id, strings.NewReader(`{"update_id":1}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if secret != "" {
+			req.Header.Set("X-Telegram-Bot-Api-Secret-Token", secret)
+		}
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode != want {
+			t.Errorf("secret %q: %d, want %d", secret, res.StatusCode, want)
+		}
+	}
+	if n := len(acct.Requests("getUpdates")); n != 0 {
+		t.Errorf("%d polls beside the webhook", n)
+	}
 }
 
 // What goes wrong with getUpdates costs time, never an update and never twice.
@@ -966,6 +1119,68 @@ func TestInboundDatabaseAway(t *testing.T) {
 		}
 	}
 	in.op.message("event after the outage", func(m *message.Message) bool { return m.Text == "after" && m.Sender.Name == "user" })
+}
+
+// Updates that can't be written wait, without haste, hold up no stop, and are
+// there when they can be written again.
+func TestInboundCannotBeWritten(t *testing.T) {
+	t.Parallel()
+	sim, base := simtest.Start(t)
+	database, key := dbtest.URLOf(t), bytes.Repeat([]byte{5}, secret.KeySize)
+	w := startOn(t, sim, base, database, key, func(*config.Config) {})
+	w.account("telegram", telegramToken, nil)
+	in := lookOn(w)
+	acct := sim.Telegram(telegramToken)
+	c, err := acct.NewCustomer(simulator.CustomerSpec{FirstName: "Anna"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.SendText("one")
+	chat := in.op.message("first message", func(m *message.Message) bool { return m.Text == "one" }).ChatID
+	conn, err := pgx.Connect(t.Context(), database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	query := func(sql string) (n int64) {
+		t.Helper()
+		if err := conn.QueryRow(t.Context(), sql).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	if _, err := conn.Exec(t.Context(), `alter table messages rename to messages_away`); err != nil {
+		t.Fatal(err)
+	}
+	c.SendText("two")
+	began := time.Now()
+	// Longer than an idle lane is held.
+	eventually(t, 10*time.Second, "the lane has failed for 4 s", func() bool { return acct.Pending() == 0 && time.Since(began) > 4*time.Second })
+	const transactions = `select xact_commit + xact_rollback from pg_stat_database where datname = current_database()`
+	before := query(transactions)
+	from := time.Now()
+	eventually(t, 10*time.Second, "statistics have been written", func() bool { return time.Since(from) > 1500*time.Millisecond })
+	if n := query(transactions) - before; n > 1000 {
+		t.Errorf("%d transactions in %v, for one update that can't be written", n, time.Since(from))
+	}
+	from = time.Now()
+	if err := w.stop(); err != nil {
+		t.Error(err)
+	}
+	if d := time.Since(from); d > 8*time.Second {
+		t.Errorf("stopping took %v", d)
+	}
+	if _, err := conn.Exec(t.Context(), `alter table messages_away rename to messages`); err != nil {
+		t.Fatal(err)
+	}
+	in = &inbound{world: startOn(t, sim, base, database, key, func(*config.Config) {}), token: in.token}
+	c.SendText("three")
+	eventually(t, 20*time.Second, "all three are there", func() bool { return len(in.history(chat)) == 3 })
+	for i, m := range in.history(chat) {
+		if m.Text != []string{"one", "two", "three"}[i] || m.Seq != int64(i+1) {
+			t.Errorf("message %d = %s", i+1, asJSON(m))
+		}
+	}
 }
 
 // Files: what is too large says so, what fails for a while arrives, what may
