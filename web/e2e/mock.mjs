@@ -423,6 +423,65 @@ export async function mockTests(t) {
     equal([...server.chats.values()].find((c) => c.customer.name.startsWith("Ольга")).state, "closed", "the chat");
   });
 
+  await t.test("buttons for the customer, by keys alone", async (page, cleanup) => {
+    const { server, chat } = await oneChat(cleanup);
+    await signIn(page, server);
+    await openChat(page, "Maria");
+    await page.press("#composer", "Alt+k");
+    await page.waitForSelector("[role=dialog] textarea:focus");
+    await page.keyboard.type("Yes | No");
+    await page.keyboard.press("Enter");
+    await page.keyboard.type("Prices https://example.org/prices");
+    await accessibility(page, "buttons");
+    await page.keyboard.press("Control+Enter");
+    await page.waitForSelector(".context:has-text('Yes · No · Prices')");
+    await until(() => page.evaluate(() => document.activeElement?.id === "composer"), "the field has the focus again");
+    await page.keyboard.type("Is it all right?");
+    await page.keyboard.press("Enter");
+    await page.waitForSelector(".message[data-side=out] .keyboard");
+    await until(async () => ["sent", "read"].includes(await status(page, "Is it all right?")), "sent");
+    equal(
+      chat.last_message.keyboard,
+      {
+        kind: "reply",
+        rows: [
+          [
+            { text: "Yes", payload: "Yes" },
+            { text: "No", payload: "No" },
+          ],
+          [{ text: "Prices", action: "url", url: "https://example.org/prices" }],
+        ],
+        once: true,
+      },
+      "the keyboard",
+    );
+    equal(await page.locator(".context").count(), 0, "the next message has none");
+  });
+
+  await t.test("starting a chat: by name, by phone, and a closed one again", async (page, cleanup) => {
+    const { server, anna } = await oneChat(cleanup);
+    const phone = "+79001234567";
+    const closed = server.addChat("viber", "Pavel", { state: "closed", customer: { phone } });
+    server.addMessage(closed, { text: "thank you" }, true);
+    closed.state = "closed";
+    await signIn(page, server);
+    await page.keyboard.press("c");
+    await page.waitForSelector("[role=dialog] input:focus");
+    await page.keyboard.type("8 (900) 123-45-67");
+    await page.waitForSelector(".people button:has-text('Pavel')");
+    await accessibility(page, "starting a chat");
+    await page.keyboard.press("Enter");
+    await page.waitForSelector(".chat-head h2:has-text('Pavel')");
+    equal([closed.state, closed.operator_id], ["open", anna.id], "the chat");
+    await page.waitForSelector("#composer:focus");
+    await page.keyboard.press("Escape");
+    await page.keyboard.press("c");
+    await page.keyboard.type("mar");
+    await page.waitForSelector(".people button:has-text('Maria')");
+    await page.keyboard.press("Enter");
+    await page.waitForSelector(".chat-head h2:has-text('Maria')");
+  });
+
   await t.test("handing a chat over", async (page, cleanup) => {
     const { server, chat } = await oneChat(cleanup);
     await signIn(page, server);

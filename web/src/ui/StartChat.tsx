@@ -88,7 +88,14 @@ export function StartChat({ onClose, onStarted }: { onClose: () => void; onStart
   const open = (chat: Chat) =>
     chat.state === "closed" ? desk.reopen(chat) : desk.select(chat.id, chats[chat.id] ?? chat);
 
-  const rows: { key: string; icon: ReactNode; title: string; note: string; run: () => Promise<void> }[] = [];
+  const rows: {
+    key: string;
+    icon: ReactNode;
+    title: string;
+    note: string;
+    unknown?: boolean;
+    run: () => Promise<void>;
+  }[] = [];
   for (const c of known.slice(0, most)) {
     const name = c.customer?.name || c.customer?.phone || t("chat.unknown");
     const state = c.state === "open" && c.operator_id === me?.id ? t("start.yours") : t(`chat.state.${c.state}`);
@@ -120,6 +127,7 @@ export function StartChat({ onClose, onStarted }: { onClose: () => void; onStart
         icon: <PlatformIcon platform={a.platform} />,
         title: t("start.byPhone", { phone }),
         note: channel,
+        unknown: true,
         run: () => desk.startChat({ account_id: a.id, phone }),
       });
     } else if (caps?.start_by_id && /^[\w.:@+=/-]{2,}$/.test(wanted) && !(phone && wanted.startsWith("+"))) {
@@ -128,6 +136,7 @@ export function StartChat({ onClose, onStarted }: { onClose: () => void; onStart
         icon: <PlatformIcon platform={a.platform} />,
         title: t("start.byId", { id: wanted }),
         note: channel,
+        unknown: true,
         run: () => desk.startChat({ account_id: a.id, external_id: wanted }),
       });
     }
@@ -143,7 +152,8 @@ export function StartChat({ onClose, onStarted }: { onClose: () => void; onStart
         autoComplete="off"
         onChange={(e) => setQuery(e.currentTarget.value)}
         onKeyDown={(e) => {
-          if (e.key !== "Enter" || e.nativeEvent.isComposing || !rows[0]) return;
+          // A customer whom nobody knows yet is not made by a slip of the Enter key.
+          if (e.key !== "Enter" || e.nativeEvent.isComposing || !rows[0] || rows[0].unknown) return;
           e.preventDefault();
           void go(rows[0].run);
         }}

@@ -299,6 +299,12 @@ function Timeline({ message }: { message: Message }) {
       gone = true;
     };
   }, [desk, message.id]);
+  const { me, colleagues } = useDeskState((s) => s);
+  const whoOf = (entry: TimelineEntry): string | undefined => {
+    const id = (entry.detail as { operator_id?: string } | null | undefined)?.operator_id;
+    if (!id) return undefined;
+    return id === me?.id ? t("chat.you") : colleagues[id]?.name;
+  };
   if (broken) return <p className="dialog-text">{t("history.failed")}</p>;
   if (!entries) return <Loader size={22} />;
   if (entries.length === 0) return <p className="dialog-text">{t("timeline.none")}</p>;
@@ -309,7 +315,7 @@ function Timeline({ message }: { message: Message }) {
         <li key={i} data-what={entry.what}>
           <strong>{timelineWord(entry.what, t)}</strong>
           <time dateTime={entry.at}>{words.full(entry.at)}</time>
-          {entry.detail != null && <code>{detailText(entry.detail)}</code>}
+          {whoOf(entry) ? <span>{whoOf(entry)}</span> : entry.detail != null && <code>{detailText(entry.detail)}</code>}
         </li>
       ))}
     </ol>
