@@ -474,8 +474,10 @@ export async function mockTests(t) {
     await page.waitForSelector(".chat-head h2:has-text('Pavel')");
     equal([closed.state, closed.operator_id], ["open", anna.id], "the chat");
     await page.waitForSelector("#composer:focus");
+    await page.waitForSelector("[role=dialog]", { state: "detached" });
     await page.keyboard.press("Escape");
     await page.keyboard.press("c");
+    await page.waitForSelector("[role=dialog] input:focus");
     await page.keyboard.type("mar");
     await page.waitForSelector(".people button:has-text('Maria')");
     await page.keyboard.press("Enter");
