@@ -331,7 +331,7 @@ export function Composer({ chat, name, onDialog }: Props) {
             <Menu.Item
               disabled={!buttonsAllowed}
               leftSection={<IconLayoutGrid size={16} aria-hidden />}
-              rightSection={buttonsAllowed ? <kbd>Alt K</kbd> : undefined}
+              rightSection={buttonsAllowed ? <kbd className="wide-only">Alt K</kbd> : undefined}
               onClick={() => onDialog({ type: "keyboard", chat })}
             >
               {t("keyboard.title")}

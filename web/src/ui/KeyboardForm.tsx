@@ -1,4 +1,5 @@
 import { Button, Checkbox, SegmentedControl, Textarea } from "@mantine/core";
+import { useMediaQuery } from "@mantine/hooks";
 import { type FormEvent, useState } from "react";
 import { type KeyboardKind, keyboardKinds, keyboardProblem, rowsOfText, textOfRows } from "../core/keyboard";
 import type { Chat, KeyButton, Keyboard } from "../core/types";
@@ -11,6 +12,7 @@ export function KeyboardForm({ chat, onClose }: { chat: Chat; onClose: () => voi
   const { t } = useWords();
   const caps = useDeskState((s) => s.capabilities[chat.account_id]);
   const kinds = keyboardKinds(caps);
+  const narrow = useMediaQuery("(max-width: 480px)");
   const before = desk.drafts.get(chat.id).keyboard;
   const asks = (action: string) => before?.rows?.flat().some((b) => b.action === action) ?? false;
   const own = (before?.rows ?? []).filter((row) => !row.some((b) => b.action === "phone" || b.action === "location"));
@@ -50,6 +52,7 @@ export function KeyboardForm({ chat, onClose }: { chat: Chat; onClose: () => voi
       {kinds.length > 1 && (
         <SegmentedControl
           fullWidth
+          orientation={narrow ? "vertical" : "horizontal"}
           aria-label={t("keyboard.kind")}
           value={kind}
           onChange={(value) => setKind(value as KeyboardKind)}
