@@ -52,7 +52,8 @@
 // events; it encodes each event at most twice (whole, redacted) for all its
 // readers. Each connection has two goroutines, its reader (which handles the
 // calls) and melody's writer. Two more look after sessions, presence and
-// deadlines.
+// deadlines, and one writes to the messages' timelines to whom they were shown
+// (shown.go).
 //
 // Behind melody's small buffer stands a queue of the connection's own, bounded
 // in bytes, because melody drops messages silently when its buffer is full. A
