@@ -312,7 +312,9 @@ type talk struct {
 	mu       sync.Mutex
 	in       []string // what was sent, in order
 	out      []string
-	doubled  int // answers that the platform has twice, as their history says
+	account  string
+	post     func(text string) error // nil: the agent answers; else a script does
+	doubled  int                     // answers that the platform has twice, as their history says
 }
 
 // greet makes the customer write and the agent accept.
@@ -322,7 +324,7 @@ func greet(t *testing.T, c person, a *agent) *talk {
 	c.SendText(hello)
 	m, _ := a.message(t, "the first message of a customer", func(m *message.Message) bool { return m.Text == hello })
 	a.must(t, "chat.accept", map[string]any{"chat_id": m.ChatID}, nil)
-	return &talk{customer: c, agent: a, chat: m.ChatID, in: []string{hello}}
+	return &talk{customer: c, agent: a, chat: m.ChatID, account: m.AccountID, in: []string{hello}}
 }
 
 // say makes the customer write.
@@ -333,14 +335,53 @@ func (k *talk) say(text string) {
 	k.customer.SendText(text)
 }
 
-// answer sends a text as the agent; it returns when it is acknowledged.
+// answer sends a text as the agent or the script; it returns when it is
+// acknowledged.
 func (k *talk) answer(text string) error {
 	k.out = append(k.out, text)
+	if k.post != nil {
+		return k.post(text)
+	}
 	err := k.agent.call("message.send", map[string]any{"chat_id": k.chat, "client_id": text, "kind": "text", "text": text}, nil)
 	if err != nil {
 		return fmt.Errorf("sending %q: %w", text, err)
 	}
 	return nil
+}
+
+// byScript makes a script answer, through the public door, and repeat what was
+// not answered with the same key, for 30 s.
+func (k *talk) byScript(base, apiKey string) {
+	k.post = func(text string) error {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		body := fmt.Sprintf(`{"account_id":%q,"to":{"chat_id":%q},"kind":"text","text":%q}`, k.account, k.chat, text)
+		for {
+			req, err := http.NewRequestWithContext(ctx, "POST", base+"/api/v1/messages", strings.NewReader(body))
+			if err != nil {
+				return err
+			}
+			req.Header.Set("Authorization", "Bearer "+apiKey)
+			req.Header.Set("Content-Type", "application/json")
+			req.Header.Set("Idempotency-Key", k.chat+" "+text)
+			res, err := probes.Do(req)
+			if err == nil {
+				answer, _ := io.ReadAll(res.Body)
+				res.Body.Close()
+				if res.StatusCode == http.StatusAccepted {
+					return nil
+				}
+				if err = fmt.Errorf("%d %s", res.StatusCode, answer); res.StatusCode < 500 {
+					return fmt.Errorf("posting %q: %w", text, err)
+				}
+			}
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("posting %q: %w", text, err)
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
+	}
 }
 
 // flow lets all talks go on at once, both ways.

@@ -364,8 +364,7 @@ func TestTopology(t *testing.T) {
 		{"listeners", x.listeners},
 		{"conversation", x.conversation},
 		{"files", x.filesBothWays},
-		{"killed worker", x.killedWorker},
-		{"killed poller", x.killedPoller},
+		{"killed worker and poller", x.killedWorkerAndPoller},
 		{"stopped poller", x.stoppedPoller},
 		{"killed hub", x.killedHub},
 		{"terminated hub", x.terminatedHub},
@@ -408,7 +407,8 @@ func (x *topology) listeners(t *testing.T) {
 	}
 }
 
-// conversation: customers of both platforms, two operators on different hubs.
+// conversation: customers of both platforms, two operators on different hubs, and
+// a script that writes into two of the chats.
 func (x *topology) conversation(t *testing.T) {
 	agents := []*agent{x.ann, x.bob}
 	for i := range 8 {
@@ -418,6 +418,13 @@ func (x *topology) conversation(t *testing.T) {
 		}
 		x.talks = append(x.talks, greet(t, c, agents[i%2]))
 	}
+	p := launch(t, t, "apikey add", x.dir, x.env["admin"], "", "apikey", "add", "--json", "--name", "script")
+	var made struct{ Key string }
+	if code := p.wait(t, 60*time.Second); code != 0 || json.Unmarshal([]byte(p.output()), &made) != nil {
+		t.Fatalf("apikey add ended with exit code %d: %s %s", code, p.output(), p.logText())
+	}
+	x.talks[3].byScript(x.door, made.Key)
+	x.talks[7].byScript(x.door, made.Key)
 	f := startFlow(t, "talk", x.talks, pace)
 	x.ann.await(t, 20*time.Second, "ten messages of a customer", func() bool {
 		n := 0
@@ -513,9 +520,10 @@ func authorized(t *testing.T, method, url, token string, body []byte) *http.Requ
 	return req
 }
 
-// killedWorker: kill -9 in the middle of a stream, and of a call that the
-// platform has accepted and not answered, which is the one that can't be known.
-func (x *topology) killedWorker(t *testing.T) {
+// killedWorkerAndPoller: kill -9 of both in the middle of a stream, and of a call
+// that the platform has accepted and not answered, which is the one that can't be
+// known.
+func (x *topology) killedWorkerAndPoller(t *testing.T) {
 	hung := x.talks[0]
 	if _, err := x.sim.Fault(simulator.Fault{Kind: simulator.FaultHangAfter, Platform: "telegram", Method: "sendMessage", Customer: hung.customer.ID(), After: 5, Count: 1}); err != nil {
 		t.Fatal(err)
@@ -539,9 +547,28 @@ func (x *topology) killedWorker(t *testing.T) {
 			victim = s
 		}
 	}
+	defer func() {
+		if t.Failed() {
+			var state string
+			err := x.db.QueryRow(context.Background(), `select coalesce((select jsonb_agg(o)::text from (select * from outbox where chat_id::text = $1 order by id limit 2) o), '') ||
+				coalesce((select jsonb_agg(j)::text from (select state, attempt, attempted_by, scheduled_at from river_job where kind = 'deliver' and args->>'chat_id' = $1) j), '')`, hung.chat).Scan(&state)
+			t.Logf("the chat's outbox and jobs: %s %v", state, err)
+		}
+	}()
+	edges := x.services("edge")
+	poller := x.poller(t, edges...)
 	before := len(hung.customer.Messages())
 	killed := time.Now()
 	x.process(victim).kill()
+	x.process(poller).kill()
+	eventually(t, 30*time.Second, "the other edge polls", func() bool {
+		return slices.ContainsFunc(edges, func(e string) bool { return e != poller && x.process(e).gauge("switchboard_accounts_polled") == 1 })
+	})
+	if took := time.Since(killed); took > 10*time.Second {
+		t.Errorf("polling resumed after %v, want 10 s", took)
+	} else {
+		t.Logf("%s killed: the other edge polls after %v", poller, took.Round(10*time.Millisecond))
+	}
 	eventually(t, 30*time.Second, "the other worker goes on", func() bool { return len(hung.customer.Messages()) > before })
 	took := hung.customer.Messages()[before].At.Sub(killed)
 	if took > 15*time.Second {
@@ -552,27 +579,7 @@ func (x *topology) killedWorker(t *testing.T) {
 	if o.doubled < 1 {
 		t.Error("the send that hung was not repeated: the test did not hit it")
 	}
-	x.start(t, victim)
-}
-
-// killedPoller: kill -9 of the edge that polls.
-func (x *topology) killedPoller(t *testing.T) {
-	edges := x.services("edge")
-	victim := x.poller(t, edges...)
-	f := startFlow(t, "poller", x.talks, pace)
-	x.ann.await(t, 10*time.Second, "the flow", func() bool { return x.heard(x.ann, "poller in 5") })
-	killed := time.Now()
-	x.process(victim).kill()
-	after := "telegram, after the poller's death"
-	k := x.talks[0]
-	k.say(after)
-	_, at := k.agent.message(t, "message after the poller's death", func(m *message.Message) bool { return m.Text == after })
-	took := at.Sub(killed)
-	if took > 10*time.Second {
-		t.Errorf("polling resumed after %v, want 10 s", took)
-	}
-	t.Logf("%s killed: polling resumed after %v; %v", victim, took.Round(10*time.Millisecond), f.finish(t, x.door))
-	x.start(t, victim)
+	x.start(t, victim, poller)
 }
 
 // heard reports, under the agent's lock, whether a text came.
