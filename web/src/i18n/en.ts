@@ -3,7 +3,6 @@
 export const en = {
   "app.name": "Switchboard",
   "app.tagline": "Every messenger, one desk",
-  "app.loading": "Loading…",
 
   "login.title": "Sign in to your desk",
   "login.login": "Login",
@@ -56,7 +55,6 @@ export const en = {
   "list.noneFound": "Nothing found",
   "list.noneFoundHint": "Try another name, number or word.",
   "list.more": "Show more",
-  "list.anyState": "Any state",
   "list.takeNext": "Take the next chat",
   "list.allFailed": "The list could not be loaded.",
 
@@ -204,7 +202,6 @@ export const en = {
   "contact.copy": "Copy the number",
 
   "composer.label": "Message",
-  "composer.placeholder": "Write a message…",
   "composer.placeholderVia": "Reply via {platform}…",
   "composer.caption": "Add a caption…",
   "composer.send": "Send",
@@ -311,7 +308,6 @@ export const en = {
   "details.title": "Details",
   "details.phone": "Phone",
   "details.username": "Username",
-  "details.channel": "Channel",
   "details.id": "Customer ID",
   "details.language": "Language",
   "details.country": "Country",
@@ -368,7 +364,6 @@ export const en = {
   "notify.queue": "New chat in the queue",
   "notify.offered": "A chat is offered to you",
 
-  "time.now": "now",
   "time.seconds": "{n} s",
   "time.minutes": "{n} min",
   "time.hours": "{n} h",

@@ -4,7 +4,6 @@ import type { Dictionary } from ".";
 export const ru: Dictionary = {
   "app.name": "Switchboard",
   "app.tagline": "Все мессенджеры в одном окне",
-  "app.loading": "Загрузка…",
 
   "login.title": "Вход на рабочее место",
   "login.login": "Логин",
@@ -57,7 +56,6 @@ export const ru: Dictionary = {
   "list.noneFound": "Ничего не найдено",
   "list.noneFoundHint": "Попробуйте другое имя, номер или слово.",
   "list.more": "Показать ещё",
-  "list.anyState": "Любое состояние",
   "list.takeNext": "Взять следующий чат",
   "list.allFailed": "Не удалось загрузить список.",
 
@@ -210,7 +208,6 @@ export const ru: Dictionary = {
   "contact.copy": "Скопировать номер",
 
   "composer.label": "Сообщение",
-  "composer.placeholder": "Напишите сообщение…",
   "composer.placeholderVia": "Ответ через {platform}…",
   "composer.caption": "Добавьте подпись…",
   "composer.send": "Отправить",
@@ -317,7 +314,6 @@ export const ru: Dictionary = {
   "details.title": "Подробности",
   "details.phone": "Телефон",
   "details.username": "Имя пользователя",
-  "details.channel": "Канал",
   "details.id": "ID клиента",
   "details.language": "Язык",
   "details.country": "Страна",
@@ -374,7 +370,6 @@ export const ru: Dictionary = {
   "notify.queue": "Новый чат в очереди",
   "notify.offered": "Вам предложен чат",
 
-  "time.now": "сейчас",
   "time.seconds": "{n} с",
   "time.minutes": "{n} мин",
   "time.hours": "{n} ч",

@@ -4,7 +4,7 @@ import { isOfferedTo, isWaiting, lastActivity, waitingSince } from "../core/stat
 import type { Chat } from "../core/types";
 import { useDeskState, useOutgoing, useWords } from "./context";
 import { Avatar } from "./platform";
-import { previewOf } from "./preview";
+import { nameOf, previewOf } from "./preview";
 
 interface Props {
   chat: Chat;
@@ -26,7 +26,7 @@ export const ChatLine = memo(function ChatLine({ chat, now, me, selected, onOpen
   const { t } = words;
   const typing = useDeskState((s) => s.typing[chat.id]);
   const waitsToSend = useOutgoing().some((o) => o.chat_id === chat.id && o.state === "failed");
-  const name = chat.customer?.name || chat.customer?.phone || chat.customer?.external_id || t("chat.unknown");
+  const name = nameOf(chat, words);
   const waiting = isWaiting(chat);
   const offered = isOfferedTo(chat, me);
   const since = waitingSince(chat);

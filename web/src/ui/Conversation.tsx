@@ -16,6 +16,7 @@ import { useDesk, useDeskState, useNow, useWords } from "./context";
 import type { DialogRequest } from "./dialogs";
 import { MessageList } from "./MessageList";
 import { Avatar, platformName } from "./platform";
+import { nameOf } from "./preview";
 import { failed } from "./toast";
 
 interface Props {
@@ -49,7 +50,7 @@ export function Conversation({ chat, details, onDetails, onAccept, onAct, onDial
   const typing = useTyping(chat.id);
   const now = useNow(10_000);
 
-  const name = chat.customer?.name || chat.customer?.phone || chat.customer?.external_id || t("chat.unknown");
+  const name = nameOf(chat, words);
   const waiting = isWaiting(chat);
   const offered = isOfferedTo(chat, me?.id);
   const mine = chat.state === "open" && chat.operator_id === me?.id;

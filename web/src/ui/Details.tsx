@@ -3,6 +3,7 @@ import { IconCheck, IconCopy, IconMinus, IconX } from "@tabler/icons-react";
 import type { Chat } from "../core/types";
 import { useDeskState, useWords } from "./context";
 import { Avatar, PlatformIcon, platformName } from "./platform";
+import { nameOf } from "./preview";
 import { copy } from "./toast";
 
 export function Details({ chat, onClose }: { chat: Chat; onClose: () => void }) {
@@ -12,7 +13,7 @@ export function Details({ chat, onClose }: { chat: Chat; onClose: () => void }) 
   const me = useDeskState((s) => s.me);
   const colleague = useDeskState((s) => (chat.operator_id ? s.colleagues[chat.operator_id] : undefined));
   const c = chat.customer;
-  const name = c?.name || c?.phone || c?.external_id || t("chat.unknown");
+  const name = nameOf(chat, words);
   const operator =
     chat.operator_id === null ? "" : chat.operator_id === me?.id ? t("chat.you") : (colleague?.name ?? "");
   const facts: [label: string, value: string | undefined, copied?: boolean][] = [

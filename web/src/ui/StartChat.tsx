@@ -6,6 +6,7 @@ import { matches } from "../core/state";
 import type { Account, Chat } from "../core/types";
 import { useDesk, useDeskState, useWords } from "./context";
 import { Avatar, PlatformIcon, platformName } from "./platform";
+import { nameOf } from "./preview";
 import { failed } from "./toast";
 
 /** Rows of one group that are shown; more letters find the rest. */
@@ -97,7 +98,7 @@ export function StartChat({ onClose, onStarted }: { onClose: () => void; onStart
     run: () => Promise<void>;
   }[] = [];
   for (const c of known.slice(0, most)) {
-    const name = c.customer?.name || c.customer?.phone || t("chat.unknown");
+    const name = nameOf(c, words);
     const state = c.state === "open" && c.operator_id === me?.id ? t("start.yours") : t(`chat.state.${c.state}`);
     rows.push({
       key: c.id,

@@ -6,7 +6,7 @@ import type { HubEvent } from "../core/types";
 import { wordsOf } from "../i18n";
 import { attention } from "./context";
 import { platformName } from "./platform";
-import { previewOf } from "./preview";
+import { nameOf, previewOf } from "./preview";
 
 /** Sound and notification for what has just come, if it is for this operator and was asked for. */
 export function announce(event: HubEvent, state: DeskState, desk: Desk, prefs: Prefs): void {
@@ -15,7 +15,7 @@ export function announce(event: HubEvent, state: DeskState, desk: Desk, prefs: P
   if (!chat) return;
   const words = wordsOf(prefs.language);
   const seen = attention() && state.selected === chat.id;
-  const name = chat.customer?.name || chat.customer?.phone || words.t("chat.unknown");
+  const name = nameOf(chat, words);
   if (event.type === "message.new") {
     const mine = chat.operator_id === state.me?.id && chat.state === "open";
     if (event.message?.direction !== "in" || !mine || seen) return;

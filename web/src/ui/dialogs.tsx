@@ -7,7 +7,7 @@ import type { Key } from "../i18n";
 import { useDesk, useDeskState, usePrefs, useWords } from "./context";
 import { KeyboardForm } from "./KeyboardForm";
 import { Avatar, platformName } from "./platform";
-import { known, previewOf } from "./preview";
+import { known, nameOf, previewOf } from "./preview";
 import { StartChat } from "./StartChat";
 import { done, failed } from "./toast";
 
@@ -264,7 +264,7 @@ function Forward({ message, onClose }: { message: Message; onClose: () => void }
       <blockquote className="dialog-quote">{previewOf(message, words)}</blockquote>
       <ul className="people">
         {chats.map((c) => {
-          const name = c.customer?.name || c.customer?.phone || t("chat.unknown");
+          const name = nameOf(c, words);
           return (
             <li key={c.id}>
               <button type="button" onClick={() => void forward(c)}>

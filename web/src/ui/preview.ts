@@ -1,4 +1,4 @@
-import type { Failure, Message, Status } from "../core/types";
+import type { Chat, Failure, Message, Status } from "../core/types";
 import type { Key, Words } from "../i18n";
 import { en } from "../i18n/en";
 
@@ -44,4 +44,10 @@ export function failureText(words: Words, status: Status, error: Failure | null)
   if (status === "expired") return words.t("failure.expired");
   if (status === "canceled") return words.t("status.canceled");
   return say(words, "failure", error?.kind ?? "other");
+}
+
+/** What a customer is called. */
+export function nameOf(chat: Chat, words: Words): string {
+  const c = chat.customer;
+  return c?.name || c?.phone || c?.external_id || words.t("chat.unknown");
 }
