@@ -398,7 +398,9 @@ export function Composer({ chat, name, onDialog }: Props) {
         </ActionIcon>
       </div>
       <div className="composer-foot">
-        <span className="hint">{prefs.enterSends ? t("composer.hintEnter") : t("composer.hintCtrl")}</span>
+        {!longCaption && !note && (
+          <span className="hint">{prefs.enterSends ? t("composer.hintEnter") : t("composer.hintCtrl")}</span>
+        )}
         {longCaption && <span className="warn">{t("composer.longCaption")}</span>}
         {note && (
           <span className="counter" data-over={note.over ? "" : undefined} role={note.over ? "alert" : undefined}>
@@ -419,9 +421,15 @@ function Chip({ chatId, attachment: a }: { chatId: string; attachment: Attachmen
   const words = useWords();
   const { t } = words;
   const percent = Math.round(a.progress * 100);
+  // Not everything that calls itself a picture can be shown as one.
+  const [shown, setShown] = useState(true);
   return (
     <li className="chip" data-state={a.state}>
-      {a.preview ? <img src={a.preview} alt="" /> : <IconFile size={22} stroke={1.5} aria-hidden />}
+      {a.preview && shown ? (
+        <img src={a.preview} alt="" onError={() => setShown(false)} />
+      ) : (
+        <IconFile size={22} stroke={1.5} aria-hidden />
+      )}
       <span className="chip-body">
         <strong>{a.file.name}</strong>
         <small>
