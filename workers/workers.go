@@ -140,7 +140,7 @@ func New(cfg Config, deps Deps) (*Workers, error) {
 // softStop is how long work in flight may take to wind up: a drain batch takes
 // milliseconds, a send up to a platform's answer. Sends that don't end in time
 // are canceled and resume elsewhere by the ambiguous-moment rule.
-const softStop = 20 * time.Second
+const softStop = 18 * time.Second
 
 // Run works until ctx ends, then stops in order: no new jobs, wind up those in
 // flight, record their outcomes, stop.

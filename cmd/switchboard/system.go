@@ -336,7 +336,7 @@ func (s *system) addRoles(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		s.group.Add(service.Part{Name: "workers", Run: w.Run, Budget: 27 * time.Second})
+		s.group.Add(service.Part{Name: "workers", Run: w.Run, Budget: 25 * time.Second, Early: true})
 	}
 	if s.has("edge") {
 		e, err := edge.New(edge.Config{Node: s.node}, s.db, s.bus, s.registry, s.log.With("part", "edge"), s.metrics)

@@ -19,10 +19,20 @@ type Part struct {
 	Run func(ctx context.Context) error
 	// Budget is how long it may take to stop; default 5 s.
 	Budget time.Duration
+	// Early says that no other part needs it to go on: it is told to stop at
+	// once, together with the first, and only waited for in its place.
+	Early bool
 }
 
+// A process has 30 s to stop: the last of StopWithin go to parts that come after
+// one that took all the time, lastWait to each.
+const (
+	StopWithin = 26 * time.Second
+	lastWait   = 500 * time.Millisecond
+)
+
 // Group is parts in the order of their start. They stop in reverse, each after
-// the ones that use it.
+// the ones that use it, all within StopWithin.
 type Group struct {
 	log   *slog.Logger
 	parts []Part
@@ -72,17 +82,24 @@ func (g *Group) Run(ctx context.Context, started func()) error {
 	case r := <-ended:
 		failed = fmt.Errorf("%s ended: %w", r.Name, orUnexpected(r.err))
 	}
+	deadline := time.Now().Add(StopWithin)
+	for _, r := range parts {
+		if r.Early {
+			r.cancel()
+		}
+	}
 	for i := len(parts) - 1; i >= 0; i-- {
 		r := parts[i]
 		r.cancel()
+		budget := max(min(r.Budget, time.Until(deadline)), lastWait)
 		select {
 		case <-r.done:
 			if r.err != nil && failed == nil && !errors.Is(r.err, context.Canceled) {
 				failed = fmt.Errorf("%s: %w", r.Name, r.err)
 			}
-		case <-time.After(r.Budget):
-			g.log.Error("part did not stop in time", "part", r.Name, "budget", r.Budget)
-			failed = errors.Join(failed, fmt.Errorf("%s did not stop within %s", r.Name, r.Budget))
+		case <-time.After(budget):
+			g.log.Error("part did not stop in time", "part", r.Name, "budget", budget)
+			failed = errors.Join(failed, fmt.Errorf("%s did not stop within %s", r.Name, budget))
 		}
 	}
 	return failed

@@ -96,6 +96,27 @@ func TestBudget(t *testing.T) {
 	})
 }
 
+// An early part winds up beside the others, and however long each may take, all
+// of them have 30 s.
+func TestStopIsBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		j := &journal{}
+		long := func(name string, slow time.Duration, early bool) service.Part {
+			p := j.part(name, slow)
+			p.Budget, p.Early = time.Hour, early
+			return p
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		began := time.Now()
+		err := group(j.part("database", 0), long("stuck", time.Hour, false), long("workers", 20*time.Second, true), long("http", 12*time.Second, false)).Run(ctx, cancel)
+		if want := []string{"http", "workers", "database"}; err == nil || !slices.Equal(j.read(), want) || time.Since(began) != service.StopWithin {
+			t.Errorf("%q after %v, %v; want %q", j.read(), time.Since(began), err, want)
+		}
+		time.Sleep(time.Hour)
+	})
+}
+
 func TestListen(t *testing.T) {
 	t.Parallel()
 	l, err := service.Listen("SWITCHBOARD_HTTP_ADDR", "127.0.0.1:0")
