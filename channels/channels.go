@@ -235,3 +235,38 @@ type Acknowledger interface {
 	// Acknowledge answers what raw asks to be answered; most updates ask nothing.
 	Acknowledge(ctx context.Context, raw []byte) error
 }
+
+// Profiler is a channel whose updates tell too little of the customer (no name,
+// no picture), and whose platform can be asked; the workers call it outside of the
+// message queue for customers who have written.
+type Profiler interface {
+	// Profile asks the platform about a customer by its id. Empty fields are unknown.
+	Profile(ctx context.Context, customer string) (message.Profile, error)
+}
+
+type messageIDKey struct{}
+
+// WithMessageID tells the calls of Forwarder, whose arguments don't, which of our
+// messages they are for.
+func WithMessageID(ctx context.Context, id string) context.Context {
+	return context.WithValue(ctx, messageIDKey{}, id)
+}
+
+// MessageID is our message id, stable over attempts; "" when it isn't known. It
+// serves as the base of an idempotency key, as Outbound.ID does for Send.
+func MessageID(ctx context.Context) string {
+	id, _ := ctx.Value(messageIDKey{}).(string)
+	return id
+}
+
+// Keeper is a channel that needs looking after even while nobody writes: its
+// platform forgets a webhook, for instance.
+type Keeper interface {
+	// UpkeepEvery is the time between two calls of Upkeep; one process of the
+	// installation makes them, the first one soon after the account is opened.
+	UpkeepEvery() time.Duration
+	// Upkeep does what is due and returns updates that the platform could not
+	// deliver meanwhile; those that are stored already are passed over by their
+	// dedup keys. Updates beside an error count.
+	Upkeep(ctx context.Context) ([]RawUpdate, error)
+}

@@ -173,7 +173,7 @@ func (w *Workers) call(ctx context.Context, account *channels.Opened, c *queue.C
 		return false, deleter.Delete(ctx, c.Out.Chat, c.PlatformIDs)
 	}
 	if forwarder, ok := account.Channel.(channels.Forwarder); ok && len(c.ForwardIDs) > 0 && c.Part == 0 {
-		receipt, err := forwarder.Forward(ctx, c.Out.Chat, c.ForwardFrom, c.ForwardIDs)
+		receipt, err := forwarder.Forward(channels.WithMessageID(ctx, c.Out.ID), c.Out.Chat, c.ForwardFrom, c.ForwardIDs)
 		if err == nil {
 			o.IDs, o.Log.Note = receipt.IDs, joinNotes(o.Log.Note, receipt.Note)
 			return false, nil
