@@ -546,6 +546,7 @@ export async function start({ port = 0, demo = true } = {}) {
       return json(res, 200, { items });
     }
     if (path === "/api/v1/customers") {
+      if (operator.role === "operator") return problem(res, 403, "forbidden");
       const items = [...chats.values()]
         .filter((c) => c.customer.phone === q.get("phone"))
         .map((c) => ({

@@ -30,6 +30,9 @@ export function StartChat({ onClose, onStarted }: { onClose: () => void; onStart
   const [busy, setBusy] = useState(false);
   const wanted = query.trim();
   const phone = phoneOf(wanted);
+  // The phone book is open to supervisors; for others the server looks a number
+  // up in it when the chat is started.
+  const mayAsk = me !== null && me.role !== "operator";
 
   useEffect(() => {
     let gone = false;
@@ -53,7 +56,7 @@ export function StartChat({ onClose, onStarted }: { onClose: () => void; onStart
 
   useEffect(() => {
     setEntries([]);
-    if (!phone) return;
+    if (!phone || !mayAsk) return;
     let gone = false;
     const timer = setTimeout(() => {
       desk.rest.customers(phone).then(
@@ -65,7 +68,7 @@ export function StartChat({ onClose, onStarted }: { onClose: () => void; onStart
       gone = true;
       clearTimeout(timer);
     };
-  }, [desk, phone]);
+  }, [desk, phone, mayAsk]);
 
   const known = useMemo(() => {
     if (!wanted) return [];
@@ -122,7 +125,8 @@ export function StartChat({ onClose, onStarted }: { onClose: () => void; onStart
     const caps = capabilities[a.id];
     const channel =
       a.name && a.name !== a.platform ? `${platformName(a.platform)}, ${a.name}` : platformName(a.platform);
-    if (phone && caps?.start_by_phone) {
+    const met = known.some((c) => c.account_id === a.id && c.customer?.phone === phone);
+    if (phone && !met && (caps?.start_by_phone || !mayAsk)) {
       rows.push({
         key: `phone ${a.id}`,
         icon: <PlatformIcon platform={a.platform} />,
@@ -131,7 +135,8 @@ export function StartChat({ onClose, onStarted }: { onClose: () => void; onStart
         unknown: true,
         run: () => desk.startChat({ account_id: a.id, phone }),
       });
-    } else if (caps?.start_by_id && /^[\w.:@+=/-]{2,}$/.test(wanted) && !(phone && wanted.startsWith("+"))) {
+    }
+    if (caps?.start_by_id && /^[\w.:@+=/-]{2,}$/.test(wanted) && !(phone && wanted.startsWith("+"))) {
       rows.push({
         key: `id ${a.id}`,
         icon: <PlatformIcon platform={a.platform} />,
