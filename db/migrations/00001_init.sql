@@ -13,8 +13,6 @@ create table accounts (
     secrets     bytea,
     poll_offset bigint not null default 0,
     poll_epoch  bigint not null default 0,
-    poll_lease  text not null default '', -- who polls while the bus elects nobody
-    poll_lease_until timestamptz not null default '-infinity',
     created_at  timestamptz not null default now(),
     updated_at  timestamptz not null default now()
 );
