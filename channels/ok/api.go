@@ -1,0 +1,144 @@
+package ok
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"strings"
+	"sync/atomic"
+
+	"switchboard/message"
+)
+
+// maxAnswer bounds what is read of an answer; a page of history is the largest.
+const maxAnswer = 4 << 20
+
+// jsonType is what POST wants to the letter.
+const jsonType = "application/json;charset=utf-8"
+
+// request is one call of the API.
+type request struct {
+	method string // of HTTP
+	path   string // below the base, with the leading slash
+	query  url.Values
+	body   any // nil: none
+	// out is the message concerned: its words are kept out of errors, and a
+	// refusal may be about its customer. nil for calls about the group.
+	out *message.Outbound
+}
+
+// failed is what every answer may be.
+type failed struct {
+	Code    scalar `json:"error_code"`
+	Message text   `json:"error_msg"`
+}
+
+// call makes one call and reads its answer, a JSON object, into answer.
+func (c *channel) call(ctx context.Context, r request, answer any) *message.Error {
+	what := r.path
+	if i := strings.LastIndexByte(what, '/'); r.out != nil && i > 0 {
+		what = what[:i] // the rest names the chat
+	}
+	var body []byte
+	if r.body != nil {
+		var err error
+		if body, err = encode(r.body); err != nil {
+			return &message.Error{Kind: message.ErrInvalid, Detail: "the message can't be written as JSON"}
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return &message.Error{Kind: message.ErrUnavailable, Detail: what + " could not be sent", Err: err}
+	}
+	query := url.Values{"access_token": {c.token}}
+	for k, v := range r.query {
+		query[k] = v
+	}
+	u := *c.base
+	u.Path += r.path
+	u.RawQuery = query.Encode()
+	var sent trace
+	req, err := http.NewRequestWithContext(sent.watch(ctx), r.method, u.String(), bytes.NewReader(body))
+	if err != nil {
+		return &message.Error{Kind: message.ErrAccount, Detail: "setting api_base makes no valid address"}
+	}
+	if r.body != nil {
+		req.Header.Set("Content-Type", jsonType)
+	}
+	resp, err := c.env.HTTP.Do(req)
+	if err != nil {
+		return transportError(what, err, sent.nothing())
+	}
+	defer resp.Body.Close()
+	return c.read(resp, r.out, answer)
+}
+
+// read takes an answer apart: OK's errors come in any HTTP status, 200 as a rule.
+func (c *channel) read(resp *http.Response, out *message.Outbound, answer any) *message.Error {
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	var f failed
+	object := err == nil && decodeLenient(raw, &f) == nil
+	code := string(f.Code)
+	if code == "" {
+		code = strings.TrimSpace(resp.Header.Get("Invocation-Error"))
+	}
+	if object && code == "" && resp.StatusCode/100 == 2 {
+		if answer == nil || decodeLenient(raw, answer) == nil {
+			return nil
+		}
+		object = false
+	}
+	if code == "" || code == "0" {
+		return foreign(resp, err)
+	}
+	return classify(code, c.redact(string(f.Message), out), out != nil)
+}
+
+// encode is JSON without the escapes that HTML would need: addresses with "&"
+// stay readable in the platform's logs.
+func encode(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
+
+// trace tells whether a request can have reached the other side.
+type trace struct{ started, wrote atomic.Bool }
+
+func (t *trace) watch(ctx context.Context) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GetConn:      func(string) { t.started.Store(true) },
+		WroteHeaders: func() { t.wrote.Store(true) },
+	})
+}
+
+// nothing reports that no byte of the request went out, for certain.
+func (t *trace) nothing() bool { return t.started.Load() && !t.wrote.Load() }
+
+// redact keeps secrets and the customer's words out of what OK said.
+func (c *channel) redact(s string, out *message.Outbound) string {
+	s = strings.NewReplacer(c.token, "[token]", url.QueryEscape(c.token), "[token]",
+		c.secret, "[secret]", url.QueryEscape(c.secret), "[secret]").Replace(s)
+	if out != nil && len(out.Text) > 3 {
+		s = strings.ReplaceAll(s, out.Text, "[text]")
+	}
+	return shorten(s, 300)
+}
+
+// shorten cuts s to at most n bytes, between characters.
+func shorten(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && s[n]&0xC0 == 0x80 {
+		n--
+	}
+	return s[:n]
+}

@@ -1,0 +1,48 @@
+package ok
+
+import "switchboard/message"
+
+const (
+	// maxTogether is how many attachments a message holds, by OK's documents.
+	maxTogether = 5
+	maxFiles    = 10
+	maxParts    = 10
+)
+
+// Capabilities says what a group can do.
+//
+// OK has no receipts, no typing of customers and no way to delete; editing,
+// typing and sending cards, places and stickers are not proven by any document,
+// and so not offered. A pressed button of the kinds that ask for phone or place
+// exists in the feed only, where our keyboards don't have it.
+//
+// Pictures over 20 MB, and those that are neither JPEG nor PNG, go as files, so
+// every kind's limit is a file's.
+func (c *channel) Capabilities() message.Capabilities {
+	return message.Capabilities{
+		Platform: name,
+		Send: []message.Kind{
+			message.KindText, message.KindImage, message.KindVideo, message.KindAudio, message.KindVoice, message.KindDocument,
+		},
+		Receive: []message.Kind{
+			message.KindText, message.KindImage, message.KindVideo, message.KindVoice, message.KindSticker, message.KindDocument,
+			message.KindContact, message.KindLocation, message.KindButton, message.KindService, message.KindUnsupported,
+		},
+		InlineKeyboard: true,
+		ReplyTo:        true,
+		StartByID:      true, // who wrote to the group or allowed its messages; others answer with code 7 or 10
+		Text:           textLimit,
+		Caption:        textLimit,
+		MaxParts:       maxParts,
+		FileBytes: map[message.Kind]int64{
+			message.KindImage: maxFile, message.KindVideo: maxFile, message.KindAudio: maxFile, message.KindVoice: maxFile, message.KindDocument: maxFile,
+		},
+		MaxFiles:      maxFiles,
+		FetchBytes:    maxFetch,
+		ButtonText:    titleLimit,
+		ButtonPayload: payloadLimit,
+		ButtonRows:    maxRows,
+		ButtonColumns: maxColumns,
+		Rate:          message.Rate{PerSecond: perSecond, Burst: 2},
+	}
+}

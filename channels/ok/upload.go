@@ -1,0 +1,227 @@
+package ok
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"mime/multipart"
+	"net/http"
+	"net/textproto"
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"switchboard/message"
+)
+
+// upload is a file as one kind of attachment.
+type upload struct {
+	file string // our id
+	kind string // IMAGE, VIDEO, AUDIO or FILE
+}
+
+// uploaded is a token to send a file by. It works for every recipient, so a
+// campaign's file is uploaded once.
+type uploaded struct {
+	token string
+	until time.Time
+}
+
+// maxTokens bounds the tokens that are kept.
+const maxTokens = 1000
+
+// uploads returns the tokens of the part's files. known tells that one of them
+// is of an earlier upload; fresh forbids that.
+func (c *channel) uploads(ctx context.Context, part *message.Part, fresh bool) (tokens []string, known bool, failure *message.Error) {
+	for i := range part.Files {
+		f := &part.Files[i]
+		key := upload{f.ID, attachmentType(part.Kind)}
+		token := ""
+		if !fresh {
+			token = c.keptToken(key)
+		}
+		if token != "" {
+			known = true
+		} else if token, failure = c.upload(ctx, f, key.kind); failure != nil {
+			return nil, false, failure
+		} else {
+			c.keepToken(key, token)
+		}
+		tokens = append(tokens, token)
+	}
+	return tokens, known, nil
+}
+
+func (c *channel) keptToken(key upload) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if t, ok := c.tokens[key]; ok && c.now().Before(t.until) {
+		return t.token
+	}
+	return ""
+}
+
+func (c *channel) keepToken(key upload, token string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.now()
+	if len(c.tokens) >= maxTokens {
+		maps.DeleteFunc(c.tokens, func(_ upload, t uploaded) bool { return !now.Before(t.until) })
+	}
+	if len(c.tokens) >= maxTokens {
+		clear(c.tokens)
+	}
+	c.tokens[key] = uploaded{token, now.Add(tokenLife)}
+}
+
+// slot is where a file goes.
+type slot struct {
+	URL   text `json:"url"`
+	Token text `json:"token"`
+}
+
+// upload asks for a slot and posts the file there. A picture's token is in the
+// answer to that; others have the slot's.
+func (c *channel) upload(ctx context.Context, f *message.File, kind string) (token string, failure *message.Error) {
+	var s slot
+	if failure := c.call(ctx, request{method: http.MethodGet, path: "/me/fileUploadUrl", query: url.Values{"type": {kind}}}, &s); failure != nil {
+		return "", before(failure)
+	}
+	address := webAddress(string(s.URL))
+	if address == nil || (kind != "IMAGE" && s.Token == "") {
+		return "", &message.Error{Kind: message.ErrUnavailable, Detail: "OK gave no place to upload to"}
+	}
+	var answer struct {
+		Photos map[string]struct {
+			Token text `json:"token"`
+		} `json:"photos"`
+	}
+	if failure := c.post(ctx, address, f, kind, &answer); failure != nil {
+		return "", before(failure)
+	}
+	if kind != "IMAGE" {
+		return string(s.Token), nil
+	}
+	for _, id := range slices.Sorted(maps.Keys(answer.Photos)) {
+		if t := answer.Photos[id].Token; t != "" {
+			return string(t), nil
+		}
+	}
+	return "", &message.Error{Kind: message.ErrUnavailable, Detail: "OK gave no token for the picture"}
+}
+
+// post streams a file: one of 100 MB costs one copy buffer, not 100 MB.
+func (c *channel) post(ctx context.Context, address *url.URL, f *message.File, kind string, answer any) *message.Error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	reader, writer := io.Pipe()
+	form := multipart.NewWriter(writer)
+	broken := make(chan error, 1) // why the form could not be written, by our fault
+	go func() {
+		err := c.writeFile(ctx, form, f, kind)
+		if err == nil {
+			err = form.Close()
+		}
+		_ = writer.CloseWithError(err)
+		broken <- err
+	}()
+	failure := c.postForm(ctx, address, form.FormDataContentType(), reader, kind == "IMAGE", answer)
+	// An early answer or a broken connection leaves the writer in the middle of a file.
+	cancel()
+	_ = reader.CloseWithError(errAbandoned)
+	if own, ok := errors.AsType[*fileError](<-broken); ok && failure != nil {
+		return &message.Error{Kind: message.ErrUnavailable, Detail: "reading a file of the message", Err: own}
+	}
+	return failure
+}
+
+var errAbandoned = errors.New("upload abandoned")
+
+func (c *channel) postForm(ctx context.Context, address *url.URL, contentType string, body io.Reader, object bool, answer any) *message.Error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address.String(), body)
+	if err != nil {
+		return &message.Error{Kind: message.ErrUnavailable, Detail: "OK gave no place to upload to"}
+	}
+	req.Header.Set("Content-Type", contentType)
+	// The address is the platform's word: only the API's own host is known to be
+	// what an admin configured.
+	client := c.env.Fetch
+	if address.Host == c.base.Host && address.Scheme == c.base.Scheme {
+		client = c.env.HTTP
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return transportError("upload to "+address.Hostname(), err, false)
+	}
+	defer resp.Body.Close()
+	if !object && resp.StatusCode/100 == 2 && resp.Header.Get("Invocation-Error") == "" {
+		// An empty answer is right; an error is an object all the same.
+		raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+		var f failed
+		if err == nil && (decodeLenient(raw, &f) != nil || f.Code == "") {
+			return nil
+		}
+		return classify(string(f.Code), c.redact(string(f.Message), nil), false)
+	}
+	return c.read(resp, nil, answer)
+}
+
+// fileError is a failure of our own store.
+type fileError struct{ err error }
+
+func (e *fileError) Error() string { return e.err.Error() }
+func (e *fileError) Unwrap() error { return e.err }
+
+func (c *channel) writeFile(ctx context.Context, form *multipart.Writer, f *message.File, kind string) error {
+	body, err := c.env.Files.Open(ctx, f.ID)
+	if err != nil {
+		return &fileError{fmt.Errorf("opening file %s: %w", f.ID, err)}
+	}
+	defer func() { _ = body.Close() }()
+	header := textproto.MIMEHeader{}
+	header.Set("Content-Disposition", fmt.Sprintf(`form-data; name="file"; filename="%s"`, fileName(f, kind)))
+	header.Set("Content-Type", "application/octet-stream")
+	if f.Mime != "" {
+		header.Set("Content-Type", oneLine(f.Mime))
+	} else if m := mimeOf[strings.ToLower(path.Ext(f.Name))]; m != "" {
+		header.Set("Content-Type", m)
+	}
+	part, err := form.CreatePart(header)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(part, source{body})
+	return err
+}
+
+// source marks the read errors of a file, to tell them from write errors.
+type source struct{ r io.Reader }
+
+func (s source) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = &fileError{err}
+	}
+	return n, err
+}
+
+// fileName is a name that can stand in a header.
+func fileName(f *message.File, kind string) string {
+	if name := oneLine(strings.ReplaceAll(strings.ReplaceAll(f.Name, `\`, "_"), `"`, "'")); name != "" {
+		return name
+	}
+	return strings.ToLower(kind)
+}
+
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return -1
+		}
+		return r
+	}, s)
+}
