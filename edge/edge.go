@@ -1,5 +1,6 @@
 // Package edge is the public face towards the platforms: webhooks (webhook.go)
-// and pollers (poller.go). Both verify, cut into updates, and hand these to the
+// and pollers (poller.go), with the upkeep of accounts that need it beside them
+// (upkeep.go). All verify, cut into updates, and hand these to the
 // intake (intake.go), which stores them durably before anybody is answered.
 // Nothing is decoded here beyond what is needed to tell updates apart.
 package edge
@@ -86,13 +87,17 @@ func New(cfg Config, store Store, bus Bus, accounts Accounts, log *slog.Logger, 
 	}, nil
 }
 
-// Run commits what the webhooks hand in and polls the accounts that this
-// process is elected for, until ctx ends. Requests must have been drained
+// Run commits what the webhooks hand in, and polls and looks after the accounts
+// that this process is elected for, until ctx ends. Requests must have been drained
 // before (http.Server.Shutdown), since they wait for the intake.
 func (e *Edge) Run(ctx context.Context) error {
 	done := make(chan struct{})
 	go func() { e.poll(ctx); close(done) }()
-	e.intake.run(ctx)
+	// The upkeep hands in too, so the intake outlives it.
+	intake, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	go func() { e.upkeep(ctx); stop() }()
+	e.intake.run(intake)
 	<-done
 	return nil
 }
@@ -103,6 +108,7 @@ type metrics struct {
 	batch    prometheus.Histogram
 	polls    *prometheus.CounterVec
 	polling  prometheus.Gauge
+	upkeeps  *prometheus.CounterVec
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -116,9 +122,11 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		polls: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "switchboard_polls_total",
 			Help: "Polls by platform and outcome. Alert on conflict: something else polls the account."}, []string{"platform", "outcome"}),
 		polling: prometheus.NewGauge(prometheus.GaugeOpts{Name: "switchboard_accounts_polled", Help: "Accounts that this process polls now."}),
+		upkeeps: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "switchboard_upkeeps_total",
+			Help: "Upkeeps of accounts by platform and outcome. Alert on failed over hours: the platform may forget our webhook."}, []string{"platform", "outcome"}),
 	}
 	if r != nil {
-		r.MustRegister(m.webhooks, m.commits, m.batch, m.polls, m.polling)
+		r.MustRegister(m.webhooks, m.commits, m.batch, m.polls, m.polling, m.upkeeps)
 	}
 	return m
 }

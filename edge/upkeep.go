@@ -1,0 +1,114 @@
+package edge
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"switchboard/channels"
+)
+
+const (
+	// upkeepDelay spares processes that only start and stop, and lets the
+	// listener answer before a platform is told to call it.
+	upkeepDelay = 3 * time.Second
+	// upkeepTime bounds one call; reading what was missed takes most of it.
+	upkeepTime = 5 * time.Minute
+	// upkeepAgain is how soon a failed one is repeated, at most as late as the next.
+	upkeepAgain = time.Minute
+)
+
+// upkeep looks after every account whose channel needs it, in the one process
+// that is elected for the account, following the list of accounts, until ctx ends.
+func (e *Edge) upkeep(ctx context.Context) {
+	var running sync.WaitGroup
+	defer running.Wait()
+	stops := map[string]context.CancelFunc{}
+	defer func() {
+		for _, stop := range stops {
+			stop()
+		}
+	}()
+	for {
+		opened, changed := e.acc.All()
+		for id, stop := range stops {
+			if !needsUpkeep(opened[id]) {
+				stop()
+				delete(stops, id)
+			}
+		}
+		for id, o := range opened {
+			if stops[id] != nil || !needsUpkeep(o) {
+				continue
+			}
+			accountCtx, stop := context.WithCancel(ctx)
+			stops[id] = stop
+			running.Go(func() {
+				if err := e.bus.Lead(accountCtx, "upkeep-"+id, func(ctx context.Context) { e.keepAccount(ctx, id) }); err != nil && accountCtx.Err() == nil {
+					e.log.ErrorContext(ctx, "campaigning for an account's upkeep ended", "account", id, "error", err)
+				}
+			})
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		}
+	}
+}
+
+// needsUpkeep reports whether the account's channel is a channels.Keeper. Paused
+// accounts are looked after, too: pausing stops sending, not receiving.
+func needsUpkeep(o *channels.Opened) bool {
+	if o == nil || o.Err != nil {
+		return false
+	}
+	_, ok := o.Channel.(channels.Keeper)
+	return ok
+}
+
+// keepAccount is one term. Two terms that overlap do no harm: what is stored is
+// told apart by its dedup keys.
+func (e *Edge) keepAccount(ctx context.Context, id string) {
+	for wait := upkeepDelay; sleep(ctx, wait); {
+		account, err := e.acc.Get(ctx, id)
+		if err != nil || !needsUpkeep(account) {
+			wait = upkeepAgain
+			continue
+		}
+		keeper := account.Channel.(channels.Keeper)
+		wait = keeper.UpkeepEvery()
+		timed, cancel := context.WithTimeout(ctx, upkeepTime)
+		missed, err := keeper.Upkeep(timed)
+		cancel()
+		if len(missed) > 0 {
+			e.log.InfoContext(ctx, "updates that the platform did not deliver were read", "account", id, "updates", len(missed))
+			if !e.storeMissed(ctx, id, missed) {
+				return
+			}
+		}
+		outcome := "ok"
+		if err != nil && ctx.Err() == nil {
+			outcome, wait = "failed", min(wait, upkeepAgain)
+			e.log.WarnContext(ctx, "upkeep of an account failed; it will be tried again", "account", id, "error", err)
+		}
+		if ctx.Err() == nil {
+			e.metrics.upkeeps.WithLabelValues(account.Account.Platform, outcome).Inc()
+		}
+	}
+}
+
+// storeMissed insists until the updates are stored: the channel believes them
+// handed over. It returns false when ctx ended first.
+func (e *Edge) storeMissed(ctx context.Context, id string, missed []channels.RawUpdate) bool {
+	for backoff := 100 * time.Millisecond; ; backoff = min(2*backoff, 5*time.Second) {
+		err := e.intake.submit(rawUpdates(id, missed))
+		if err == nil {
+			return true
+		}
+		e.log.ErrorContext(ctx, "missed updates could not be stored yet", "account", id, "updates", len(missed), "error", err)
+		if !sleep(ctx, backoff) {
+			return false
+		}
+	}
+}
