@@ -126,12 +126,16 @@ func (e *Edge) send(ctx context.Context, outbox Outbox, in *sendInput) (*sendOut
 		}
 		s.ClientID = new("key:" + key.APIKeyID + ":" + in.IdempotencyKey)
 	}
-	sent, _, err := outbox.SendMessage(ctx, s)
+	sent, created, err := outbox.SendMessage(ctx, s)
 	if err != nil {
 		return nil, err
 	}
 	e.bus.Wake("events")
-	return &sendOutput{Accepted{sent.ID, sent.Status}}, nil
+	status := message.StatusQueued // a worker may have it already
+	if !created {
+		status = sent.Status
+	}
+	return &sendOutput{Accepted{sent.ID, status}}, nil
 }
 
 func (e *Edge) files(ctx context.Context, outbox Outbox, kind message.Kind, ids []string) ([]message.File, error) {

@@ -1325,7 +1325,15 @@ func TestInboundOrder(t *testing.T) {
 	all.Wait()
 	chats := map[string]string{}
 	seen := map[string][]message.Message{}
-	in.holds(20*time.Second, func(events []event) bool { return len(events) >= customers*(each+1) })
+	in.holds(20*time.Second, func(events []event) bool {
+		n := 0
+		for _, e := range events {
+			if e.Type == "message.new" {
+				n++
+			}
+		}
+		return n >= customers*each
+	})
 	in.op.mu.Lock()
 	for _, e := range in.op.events {
 		if e.Type == "message.new" {
