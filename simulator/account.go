@@ -11,6 +11,8 @@ import (
 type AccountSpec struct {
 	Token string `json:"token"` // empty: one of the right shape is made up
 	Name  string `json:"name"`  // shown to customers; empty: a default
+	// GroupID is the community's number (VK); 0: made from the token.
+	GroupID int64 `json:"group_id,omitempty"`
 	AccountOptions
 }
 
@@ -34,7 +36,7 @@ type AccountOptions struct {
 
 // Limits are an account's rates. Zero fields keep the documented figure.
 type Limits struct {
-	PerSecond      float64 `json:"per_second,omitempty"`       // Telegram: 30 for the bot; Viber: none
+	PerSecond      float64 `json:"per_second,omitempty"`       // Telegram: 30 for the bot; VK: 20 calls; Viber: none
 	Burst          int     `json:"burst,omitempty"`            // default: PerSecond
 	ChatPerSecond  float64 `json:"chat_per_second,omitempty"`  // Telegram: 1
 	ChatBurst      int     `json:"chat_burst,omitempty"`       // default 3: short bursts pass

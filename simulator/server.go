@@ -130,6 +130,7 @@ type Simulator struct {
 	baseURL   atomic.Pointer[string]
 	tg        *telegramPlatform
 	vb        *viberPlatform
+	vk        *vkPlatform
 	platforms map[string]platform
 	order     []platform
 	control   http.Handler
@@ -186,7 +187,8 @@ func New(cfg Config) *Simulator {
 	s.baseURL.Store(&base)
 	s.tg = newTelegram(s)
 	s.vb = newViber(s)
-	s.order = []platform{s.tg, s.vb}
+	s.vk = newVK(s)
+	s.order = []platform{s.tg, s.vb, s.vk}
 	s.platforms = map[string]platform{}
 	for _, p := range s.order {
 		s.platforms[p.name()] = p
@@ -224,7 +226,7 @@ func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.control.ServeHTTP(w, r)
 	case "":
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		fmt.Fprintln(w, "Fake messengers. Bot APIs under /telegram and /viber, control under /control/accounts.")
+		fmt.Fprintln(w, "Fake messengers. Bot APIs under /telegram, /viber and /vk, control under /control/accounts.")
 	default:
 		http.NotFound(w, r)
 	}
@@ -298,6 +300,19 @@ func (s *Simulator) Viber(token string) *ViberAccount {
 		panic(err)
 	}
 	return a.(*ViberAccount)
+}
+
+// VK is the community of a token, registered if it is new. It panics on an empty
+// token, which is a mistake of the caller's program.
+func (s *Simulator) VK(token string) *VKAccount {
+	if token == "" {
+		panic("vk: no token")
+	}
+	a, err := s.vk.register(AccountSpec{Token: token})
+	if err != nil {
+		panic(err)
+	}
+	return a.(*VKAccount)
 }
 
 // wait pauses a request's handler; false when the client or the simulator has gone.

@@ -39,6 +39,10 @@ type dispatcher struct {
 	prepare func(h http.Header, body []byte, forged bool)
 	// accepts tells whether a status acknowledges the update.
 	accepts func(status int) bool
+	// confirms tells whether the answer's body does; nil: the status is enough.
+	confirms func(answer []byte) bool
+	// rewrite makes the body that is sent, where it holds a secret; nil: as it is.
+	rewrite func(body []byte, forged bool) []byte
 	// gone is called when the receiver answers 410.
 	gone func()
 
@@ -260,8 +264,12 @@ func (d *dispatcher) backoff(n int) time.Duration {
 func (d *dispatcher) post(ctx context.Context, url string, v *delivery) (ok bool, retryAfter time.Duration, answer []byte, problem string) {
 	started := time.Now()
 	cb := Callback{At: started, Customer: v.customer, Event: v.event, Attempt: v.attempts, Fault: v.fault}
-	status, answer, header, err := d.sim.postJSON(ctx, url, v.body, func(h http.Header) {
-		d.prepare(h, v.body, v.forged && v.attempts == 1)
+	forged, body := v.forged && v.attempts == 1, v.body
+	if d.rewrite != nil {
+		body = d.rewrite(body, forged)
+	}
+	status, answer, header, err := d.sim.postJSON(ctx, url, body, func(h http.Header) {
+		d.prepare(h, body, forged)
 	})
 	cb.Status, cb.Took = status, time.Since(started)
 	switch {
@@ -275,6 +283,8 @@ func (d *dispatcher) post(ctx context.Context, url string, v *delivery) (ok bool
 		if status == http.StatusGone && d.gone != nil {
 			d.gone()
 		}
+	case d.confirms != nil && !d.confirms(answer):
+		problem = "Wrong response from the webhook: not the body that confirms"
 	case v.lose && v.attempts == 1:
 		problem = "Read timeout expired"
 	default:
