@@ -109,6 +109,13 @@ func (p *vkPlatform) register(spec AccountSpec) (account, error) {
 		a.Set(spec.AccountOptions)
 		return a, nil
 	}
+	if digits, _, ok := strings.Cut(strings.TrimPrefix(spec.Token, "vk1.a."), "."); ok && spec.GroupID == 0 {
+		// A token like vk1.a.123456789.anything is that community's, so that
+		// accounts can be set up before the simulator has seen them.
+		if n, err := strconv.ParseInt(digits, 10, 64); err == nil && n > 0 && n < vkChats {
+			spec.GroupID = n
+		}
+	}
 	if spec.GroupID == 0 {
 		h := fnv.New64a()
 		h.Write([]byte(spec.Token)) //nolint:errcheck // never fails

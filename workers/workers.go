@@ -20,6 +20,7 @@ import (
 
 	"switchboard/channels"
 	"switchboard/internal/queue"
+	"switchboard/message"
 )
 
 // Store is what the workers need of the database.
@@ -29,6 +30,7 @@ type Store interface {
 	Step(ctx context.Context, node string, outcomes []queue.Outcome, chats []string, pace queue.Pace) ([]queue.Claim, error)
 	File(ctx context.Context, id string) (queue.StoredFile, error)
 	FinishFetch(ctx context.Context, f queue.StoredFile, reason string) error
+	SaveProfile(ctx context.Context, accountID string, p message.Profile) error
 	RescueOrphans(ctx context.Context) (int64, error)
 	MendMailboxes(ctx context.Context) (int, error)
 	ApplyParked(ctx context.Context) error
@@ -120,6 +122,7 @@ type Workers struct {
 	inFlight sync.Map      // chat id: a deliver job of this process is at it
 	acks     sync.WaitGroup
 	ackSlots chan struct{}
+	profiles *profiles
 }
 
 // New returns workers that do nothing yet.
@@ -128,7 +131,7 @@ func New(cfg Config, deps Deps) (*Workers, error) {
 	if cfg.Node == "" {
 		return nil, errors.New("workers: node name is missing")
 	}
-	w := &Workers{cfg: cfg, deps: deps, log: deps.Log, stopping: make(chan struct{}), ackSlots: make(chan struct{}, 64)}
+	w := &Workers{cfg: cfg, deps: deps, log: deps.Log, stopping: make(chan struct{}), ackSlots: make(chan struct{}, 64), profiles: newProfiles()}
 	w.metrics = newMetrics(deps.Metrics)
 	w.stepper = newStepper(deps.Store, cfg.Node, w.pace, deps.Bus)
 	for i := range w.drainers {

@@ -6,10 +6,12 @@ import (
 	"switchboard/channels"
 	"switchboard/channels/telegram"
 	"switchboard/channels/viber"
+	"switchboard/channels/vk"
 )
 
 // Platforms are the messengers that accounts can be made for.
 var Platforms = []channels.Platform{
 	telegram.Platform(),
 	viber.Platform(),
+	vk.Platform(),
 }
