@@ -12,6 +12,9 @@
 //	/telegram/file/bot<TOKEN>/<path>    files, after getFile
 //	/viber/pa/<method>                  REST bot API; api_base is <base>/viber
 //	/viber/media/<id>/<name>            what customers sent, for one hour
+//	/ok/graph/<method>                  Graph API of groups; api_base is <base>/ok
+//	/ok/upload/<place>                  where a call of me/fileUploadUrl sends files
+//	/ok/media/<id>/<name>               what customers sent
 //	/control/...                        what people and tests say to the simulator, see control.go
 //
 // # Life

@@ -131,6 +131,7 @@ type Simulator struct {
 	tg        *telegramPlatform
 	vb        *viberPlatform
 	vk        *vkPlatform
+	ok        *okPlatform
 	platforms map[string]platform
 	order     []platform
 	control   http.Handler
@@ -188,7 +189,8 @@ func New(cfg Config) *Simulator {
 	s.tg = newTelegram(s)
 	s.vb = newViber(s)
 	s.vk = newVK(s)
-	s.order = []platform{s.tg, s.vb, s.vk}
+	s.ok = newOK(s)
+	s.order = []platform{s.tg, s.vb, s.vk, s.ok}
 	s.platforms = map[string]platform{}
 	for _, p := range s.order {
 		s.platforms[p.name()] = p
@@ -226,7 +228,7 @@ func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.control.ServeHTTP(w, r)
 	case "":
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		fmt.Fprintln(w, "Fake messengers. Bot APIs under /telegram, /viber and /vk, control under /control/accounts.")
+		fmt.Fprintln(w, "Fake messengers. Bot APIs under /telegram, /viber, /vk and /ok, control under /control/accounts.")
 	default:
 		http.NotFound(w, r)
 	}
