@@ -4,6 +4,7 @@ package all
 
 import (
 	"switchboard/channels"
+	"switchboard/channels/ok"
 	"switchboard/channels/telegram"
 	"switchboard/channels/viber"
 	"switchboard/channels/vk"
@@ -11,6 +12,7 @@ import (
 
 // Platforms are the messengers that accounts can be made for.
 var Platforms = []channels.Platform{
+	ok.Platform(),
 	telegram.Platform(),
 	viber.Platform(),
 	vk.Platform(),
