@@ -56,7 +56,8 @@ func textBeside(f *message.File) string {
 }
 
 // order makes a callback's place in its chat: seq where there is one, else the
-// time. In all examples seq is the time in 1/65536 ms, so the two compare.
+// time. In all examples seq is the time in 1/65536 ms, so the two compare; what
+// has only the time comes behind the messages of the same millisecond.
 func order(seq, ms int64) int64 {
 	if seq > 0 {
 		return seq
@@ -64,7 +65,7 @@ func order(seq, ms int64) int64 {
 	if ms <= 0 || ms >= 1<<46 {
 		return 0
 	}
-	return ms << 16
+	return ms<<16 | 0xffff
 }
 
 // The answers about the past; their fields are those of the callbacks.

@@ -79,7 +79,8 @@ func (c *channel) Decode(raw []byte) ([]message.Update, error) {
 	if err := decodeLenient(raw, &cb); err != nil {
 		return nil, fmt.Errorf("decoding callback: %w", err)
 	}
-	e := envelope{Event: cb.Event, Press: cb.Press, Sender: cb.Sender.ID, Chat: cb.Recipient.Chat, HasMessage: len(cb.Message) > 0 && cb.Message[0] == '{'}
+	e := envelope{Event: cb.Event, Type: cb.Type, Time: cb.Time, Press: cb.Press, Sender: cb.Sender.ID, Chat: cb.Recipient.Chat,
+		HasMessage: len(cb.Message) > 0 && cb.Message[0] == '{'}
 	if strings.HasPrefix(string(cb.Sender.ID), "group:") {
 		return []message.Update{{Kind: message.UpdateIgnore}}, nil // our own, from the history
 	}
@@ -100,15 +101,15 @@ func (c *channel) Decode(raw []byte) ([]message.Update, error) {
 		}
 		return messages(u, &m), nil
 	case eventPress:
-		u.PlatformID = "press:" + string(cb.Press)
-		if cb.Press == "" {
-			u.PlatformID = ""
+		if cb.Press != "" {
+			u.PlatformID = "press:" + string(cb.Press)
 		}
 		u.ReplyTo = string(cb.Mid)
 		u.Content = message.Content{Kind: message.KindButton, Button: &message.Button{Payload: string(cb.Payload)}}
 		return []message.Update{u}, nil
 	case eventSystem:
 		u.Quiet = true // only looked at: nobody wrote anything
+		u.PlatformID = e.systemID()
 		u.Content = message.Content{Kind: message.KindService, Service: service(string(cb.Type)), Payload: string(cb.Payload)}
 		return []message.Update{u}, nil
 	default: // of the future
@@ -116,6 +117,7 @@ func (c *channel) Decode(raw []byte) ([]message.Update, error) {
 			event = "callback without type"
 		}
 		u.Quiet = true
+		u.PlatformID = e.systemID()
 		u.Content = message.Content{Kind: message.KindUnsupported, Unsupported: event}
 		return []message.Update{u}, nil
 	}

@@ -166,14 +166,20 @@ func (e *envelope) dedupKey(raw []byte) string {
 			id = "press:" + string(e.Press)
 		}
 	case eventSystem:
-		if e.Time != "" && e.Chat != "" {
-			return "system:" + hash(string(e.Chat)+"\n"+string(e.Type)+"\n"+string(e.Time))
-		}
+		id = e.systemID()
 	}
 	if id == "" || len(id) > maxID {
 		return "raw:" + hash(string(raw))
 	}
 	return id
+}
+
+// systemID names an event that has no id of its own; "" without a time or a chat.
+func (e *envelope) systemID() string {
+	if e.Time == "" || e.Chat == "" {
+		return ""
+	}
+	return "system:" + hash(string(e.Chat)+"\n"+string(e.Event)+" "+string(e.Type)+"\n"+string(e.Time))
 }
 
 func hash(s string) string {
