@@ -2,10 +2,12 @@ package edge
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
 	"switchboard/channels"
+	"switchboard/message"
 )
 
 const (
@@ -89,7 +91,11 @@ func (e *Edge) keepAccount(ctx context.Context, id string) {
 		}
 		outcome := "ok"
 		if err != nil && ctx.Err() == nil {
-			outcome, wait = "failed", min(wait, upkeepAgain)
+			outcome = "failed"
+			// A refused token does not pass by itself.
+			if failure, ok := errors.AsType[*message.Error](err); !ok || failure.Kind != message.ErrAccount {
+				wait = min(wait, upkeepAgain)
+			}
 			e.log.WarnContext(ctx, "upkeep of an account failed; it will be tried again", "account", id, "error", err)
 		}
 		if ctx.Err() == nil {

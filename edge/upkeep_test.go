@@ -12,6 +12,7 @@ import (
 	"switchboard/channels"
 	"switchboard/edge"
 	"switchboard/internal/queue"
+	"switchboard/message"
 )
 
 // kept is a channel that needs upkeep every ten minutes.
@@ -83,10 +84,14 @@ func TestUpkeep(t *testing.T) {
 		k.set(nil)
 		expect(time.Minute, 4, 4)
 		expect(9*time.Minute, 4, 4)
+		k.set(&message.Error{Kind: message.ErrAccount})
+		expect(time.Minute, 5, 5)
+		expect(9*time.Minute, 5, 5)
+		k.set(nil)
 		b.set(errors.New("the bus is away"))
-		expect(time.Hour, 4, 4)
+		expect(time.Hour, 5, 5)
 		b.set(nil)
-		expect(10*time.Second, 5, 5)
+		expect(10*time.Second, 6, 6)
 		cancel()
 		if err := <-ended; err != nil {
 			t.Error(err)
