@@ -79,6 +79,7 @@ type demoCmd struct {
 const (
 	demoOKToken       = "tknDemoGroup01:DEMO0KEY0OF0THE0SIMULATOR"
 	demoTelegramToken = "7000000001:demo-bot-token-of-the-simulator-000"
+	demoVKToken       = "vk1.a.123456789.demo-token-of-the-simulator"
 	demoViberToken    = "4f1a2b3c4d5e6f70-8192a3b4c5d6e7f8-0a1b2c3d4e5f6071"
 	demoLogin         = "operator"
 )
@@ -183,6 +184,7 @@ func (d *demoCmd) prepare(ctx context.Context, c *core, base string) (password s
 		{"ok", "Demo OK", map[string]string{"token": demoOKToken, "api_base": base + "/ok"}},
 		{"telegram", "Demo Telegram", map[string]string{"token": demoTelegramToken, "api_base": base + "/telegram"}},
 		{"viber", "Demo Viber", map[string]string{"token": demoViberToken, "api_base": base + "/viber", "sender_name": "Demo Shop", "welcome": "Hello! Ask us anything."}},
+		{"vk", "Demo VK", map[string]string{"token": demoVKToken, "group_id": "123456789", "api_base": base + "/vk"}},
 	} {
 		if id := have[a.platform]; id != "" {
 			_, err = c.admin.SetAccount(ctx, "demo", id, "", a.settings)
@@ -259,7 +261,7 @@ func (s *simulateCmd) Run(ctx context.Context, cfg *config.Config) error {
 	g.Add(service.HTTP("simulator listener", l, sim, log))
 	g.Add(service.Part{Name: "simulator", Run: sim.Run, Budget: 8 * time.Second})
 	return g.Run(ctx, func() {
-		fmt.Printf("telegram api_base: %[1]s/telegram\nviber api_base: %[1]s/viber\nok api_base: %[1]s/ok\ncontrol: %[1]s/control/\n", "http://"+l.Addr().String())
+		fmt.Printf("telegram api_base: %[1]s/telegram\nviber api_base: %[1]s/viber\nok api_base: %[1]s/ok\nvk api_base: %[1]s/vk\ncontrol: %[1]s/control/\n", "http://"+l.Addr().String())
 	})
 }
 
