@@ -482,6 +482,10 @@ func (c *vkCall) run(method string) (any, *vkError) {
 		return c.remove()
 	case "messages.getByConversationMessageId":
 		return c.getMessages()
+	case "messages.getConversations":
+		return c.conversations()
+	case "messages.getHistory":
+		return c.history()
 	case "messages.setActivity", "messages.markAsRead":
 		if _, e := c.peer(); e != nil {
 			return nil, e

@@ -3,6 +3,7 @@ package simulator
 import (
 	"encoding/json"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -558,4 +559,50 @@ func (c *vkCall) getMessages() (any, *vkError) {
 		}
 	}
 	return map[string]any{"count": len(items), "items": items}, nil
+}
+
+// conversations lists the chats, with filter unanswered those whose last message is
+// the customer's.
+func (c *vkCall) conversations() (any, *vkError) {
+	filter := c.p.Get("filter")
+	if filter != "" && filter != "all" && filter != "unanswered" {
+		return nil, vkBad("filter: the simulator knows all and unanswered")
+	}
+	count, _ := strconv.Atoi(c.p.Get("count"))
+	items := []any{}
+	c.a.cmu.RLock()
+	people := slices.Clone(c.a.people)
+	c.a.cmu.RUnlock()
+	for _, u := range people {
+		u.mu.Lock()
+		if n := len(u.history); n > 0 && (filter != "unanswered" || !u.history[n-1].fromBot) && len(items) < max(min(count, 200), 1) {
+			items = append(items, map[string]any{
+				"conversation": map[string]any{"peer": map[string]any{"id": u.number, "type": "user", "local_id": u.number}},
+				"last_message": u.history[n-1].object(u),
+			})
+		}
+		u.mu.Unlock()
+	}
+	return map[string]any{"count": len(items), "items": items}, nil
+}
+
+// history is a chat's newest messages, newest first.
+func (c *vkCall) history() (any, *vkError) {
+	u, e := c.peer()
+	if e != nil {
+		return nil, e
+	}
+	count, err := strconv.Atoi(c.p.Get("count"))
+	if err != nil || count < 1 || count > 200 {
+		return nil, vkBad("count should be 1 to 200")
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	items := []any{}
+	for i := len(u.history) - 1; i >= 0 && len(items) < count; i-- {
+		if m := u.history[i]; m.deleted == nil {
+			items = append(items, m.object(u))
+		}
+	}
+	return map[string]any{"count": len(u.history), "items": items}, nil
 }

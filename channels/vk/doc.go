@@ -4,8 +4,9 @@
 //
 //	{"type":"message_new","event_id":"3d9c","v":"5.199","group_id":1,"object":{...}}
 //
-// and with one event_id whichever way they come, which is the dedup key. A chat
-// is a peer_id (a person's id, 2000000000+n for a group chat), a message is its
+// and with one event_id whichever way they come, which is the dedup key of all but
+// messages; those are known by chat and number, and so can be read again from the
+// history when the long poll has lost events. A chat is a peer_id (a person's id, 2000000000+n for a group chat), a message is its
 // conversation_message_id: decimal text that counts from 1 in each chat.
 //
 // Calls are forms POSTed to /method/NAME; objects inside them are JSON in one

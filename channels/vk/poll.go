@@ -85,7 +85,8 @@ func (c *channel) poll(ctx context.Context, offset int64) ([]channels.RawUpdate,
 			return rawUpdates(pieces), int64(a.TS), nil
 		case 1: // the history is too old, or partly lost: go on where it begins
 			if a.TS != 0 {
-				return nil, int64(a.TS), nil
+				pieces, err := c.missed(ctx)
+				return rawUpdates(pieces), int64(a.TS), err
 			}
 			c.forget(s)
 		case 2: // the key is too old; the ts stays
@@ -96,7 +97,8 @@ func (c *channel) poll(ctx context.Context, offset int64) ([]channels.RawUpdate,
 			if err != nil {
 				return nil, offset, err
 			}
-			return nil, s.ts, nil
+			pieces, err := c.missed(ctx)
+			return rawUpdates(pieces), s.ts, err
 		default:
 			c.forget(s)
 			return nil, offset, &channels.PollError{Kind: channels.PollUnavailable, Detail: fmt.Sprintf("the long poll failed with code %d", a.Failed)}

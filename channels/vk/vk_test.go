@@ -373,6 +373,12 @@ func calls() []channeltest.Call {
 			}
 		}()},
 		{Name: "poll_failed_3", Do: poll(1400), Answer: answers(map[string]string{lp: `{"failed":3}`})},
+		{Name: "poll_failed_3_missed", Do: poll(1400), Answer: answers(map[string]string{
+			lp: `{"failed":3}`, "/method/messages.getConversations": `{"response":{"count":1,"items":[{"conversation":{"peer":{"id":77001122,"type":"user"}},"last_message":{}}]}}`,
+			"/method/messages.getHistory": `{"response":{"count":4,"items":[{"peer_id":77001122,"from_id":77001122,"out":0,"conversation_message_id":9,"text":"b"},` +
+				`{"peer_id":77001122,"from_id":77001122,"out":0,"conversation_message_id":8,"text":"a"},{"peer_id":77001122,"from_id":-123456789,"out":1,"conversation_message_id":7},{"peer_id":77001122,"from_id":77001122,"out":0,"conversation_message_id":6}]}}`,
+		})},
+		{Name: "poll_failed_3_broken", Do: poll(1400), Answer: answers(map[string]string{lp: `{"failed":3}`, "/method/messages.getConversations": failed(10)})},
 		{Name: "poll_failed_4", Do: poll(1400), Answer: answers(map[string]string{lp: `{"failed":4,"min_version":0,"max_version":3}`})},
 		{Name: "poll_switched_off", Do: poll(1400), Answer: answers(map[string]string{"/method/groups.getLongPollServer": failed(100)})},
 		{Name: "poll_cropped", Do: func(ctx context.Context, c ch) (any, error) {

@@ -116,8 +116,9 @@ func (c *channel) Reply(raw []byte) channels.Reply {
 // those that wait with them.
 const noOrder = math.MaxInt64
 
-// rawUpdate finds the keys of an event. The event_id is the same whichever way
-// an event comes. A message's number orders its chat; placed tells whether the
+// rawUpdate finds the keys of an event. A new message is known by its chat and
+// number, anything else by the event_id; both are the same whichever way an event
+// comes. A message's number orders its chat; placed tells whether the
 // event has one of its own.
 func rawUpdate(h *head, raw []byte) (u channels.RawUpdate, placed bool) {
 	o := h.object
@@ -154,6 +155,10 @@ func rawUpdate(h *head, raw []byte) (u channels.RawUpdate, placed bool) {
 		u.Order = cmid
 	}
 	switch {
+	case placed && peer != 0 && h.kind != eventEdit:
+		// Old messages were seen to come again after a reconnect, and after a loss
+		// they are read from the chat's history, which knows no events.
+		u.DedupKey = fmt.Sprintf("%s:%d:%d", h.kind, peer, cmid)
 	case h.eventID != "" && len(h.eventID) <= 200:
 		u.DedupKey = "e:" + h.eventID
 	case placed && peer != 0:

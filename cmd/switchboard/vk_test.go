@@ -466,8 +466,11 @@ func TestVKFaults(t *testing.T) {
 	if got := strings.Join(in[1:], ","); got != "in 0,in 1,in 2,in 3,in 4,in 5" {
 		t.Errorf("the operator has %s", got)
 	}
-	// After a loss of everything it goes on.
+	// What the long poll lost is read from the chat: the events are gone before
+	// anybody could fetch them.
 	d.sim.ClearFaults() // a fault of the long poll would get a new session before the loss is heard
+	fault(simulator.Fault{Kind: simulator.FaultWebhookDelay, Method: "message_new", Delay: simulator.Delay(time.Hour)})
+	u.SendText("lost")
 	d.community.LoseSession()
 	polled(t, "new session", 20*time.Second, func() bool {
 		lost := int64(0)
@@ -479,6 +482,7 @@ func TestVKFaults(t *testing.T) {
 		keys := d.community.Requests("groups.getLongPollServer")
 		return lost > 0 && keys[len(keys)-1].Seq > lost
 	})
+	d.op.message("lost message", func(m *message.Message) bool { return m.Text == "lost" })
 	u.SendText("after the loss")
 	d.op.message("message after the loss", func(m *message.Message) bool { return m.Text == "after the loss" })
 	// Blocked: failed for good, the customer marked, the account not.
