@@ -51,3 +51,22 @@ func (c *channel) Fetch(ctx context.Context, ref string) (channels.Download, err
 	}
 	return d, nil
 }
+
+// errorHost is for messages about addresses: the host alone, since the rest of an
+// upload's or a long poll's address is a key.
+func errorHost(address string) string {
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" {
+		return "an address without host"
+	}
+	return u.Hostname()
+}
+
+// checkAddress is for addresses that VK hands out for uploads and long polls.
+func checkAddress(address string) error {
+	u, err := url.Parse(address)
+	if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" {
+		return fmt.Errorf("VK gave %s", errorHost(address))
+	}
+	return nil
+}

@@ -149,3 +149,5 @@ func hasType(f *message.File, types ...string) bool {
 	bare = lower(bare)
 	return bare == "" || slices.Contains(types, bare)
 }
+
+func lower(s string) string { return strings.ToLower(strings.TrimSpace(s)) }

@@ -2,10 +2,7 @@ package vk
 
 import (
 	"encoding/json"
-	"fmt"
-	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	"switchboard/message"
@@ -82,7 +79,7 @@ func deleted(raw json.RawMessage) error {
 // is a string which the community's administrators see anyway.
 const confirmationNeedsSecret = false
 
-// rangeOfReaction: reactions have numbers, 1 to 64, and no published table; a
+// reaction names what a customer did: reactions have numbers, 1 to 64, and no published table; a
 // missing number presumably means that the reaction was taken back.
 func reaction(id int64) (service, payload string) {
 	if id == 0 {
@@ -90,24 +87,3 @@ func reaction(id int64) (service, payload string) {
 	}
 	return "reaction", strconv.FormatInt(id, 10)
 }
-
-// errorHost is for messages about addresses: the host alone, since the rest of an
-// upload's or a long poll's address is a key.
-func errorHost(address string) string {
-	u, err := url.Parse(address)
-	if err != nil || u.Host == "" {
-		return "an address without host"
-	}
-	return u.Hostname()
-}
-
-// checkAddress is for addresses that VK hands out for uploads and long polls.
-func checkAddress(address string) error {
-	u, err := url.Parse(address)
-	if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" {
-		return fmt.Errorf("VK gave %s", errorHost(address))
-	}
-	return nil
-}
-
-func lower(s string) string { return strings.ToLower(strings.TrimSpace(s)) }
