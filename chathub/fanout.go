@@ -19,7 +19,7 @@ const (
 	batch = 250
 	// blockedMin and blockedMax are the pauses while an earlier event may still
 	// come: usually its transaction is about to commit.
-	blockedMin, blockedMax = 2 * time.Millisecond, 50 * time.Millisecond
+	blockedMin, blockedMax = 250 * time.Microsecond, 50 * time.Millisecond
 )
 
 // follow hands the stream of events to the connections until ctx ends.
@@ -215,21 +215,9 @@ func (h *Hub) load(ctx context.Context, events []switchboard.Event) (loaded []lo
 }
 
 func (h *Hub) tryLoad(ctx context.Context, events []switchboard.Event) ([]loadedEvent, error) {
-	if err := h.deps.Store.LoadEvents(ctx, events); err != nil {
+	holders, err := h.deps.Store.LoadEvents(ctx, events)
+	if err != nil {
 		return nil, err
-	}
-	var ids []string
-	for i := range events {
-		if needsHolder(events[i].Type) {
-			ids = append(ids, events[i].ChatID)
-		}
-	}
-	holders := map[string]switchboard.Chat{}
-	if len(ids) > 0 {
-		var err error
-		if holders, err = h.deps.Store.ChatHolders(ctx, ids); err != nil {
-			return nil, err
-		}
 	}
 	loaded := make([]loadedEvent, len(events))
 	for i := range events {

@@ -144,7 +144,8 @@ type Messages interface {
 // events after the given one are not kept any more.
 type Events interface {
 	EventsFor(ctx context.Context, o switchboard.Operator, after, upTo int64, limit int) ([]switchboard.Event, error)
-	LoadEvents(ctx context.Context, events []switchboard.Event) error
+	// LoadEvents fills in messages and chats, and returns who holds those of messages.
+	LoadEvents(ctx context.Context, events []switchboard.Event) (holders map[string]switchboard.Chat, err error)
 	LastEvent(ctx context.Context) (int64, error)
 }
 

@@ -227,10 +227,10 @@ type hooks struct {
 	load func() error
 }
 
-func (s *hooks) LoadEvents(ctx context.Context, events []switchboard.Event) error {
+func (s *hooks) LoadEvents(ctx context.Context, events []switchboard.Event) (map[string]switchboard.Chat, error) {
 	if s.load != nil {
 		if err := s.load(); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	return s.Store.LoadEvents(ctx, events)

@@ -152,21 +152,28 @@ func (d *DB) OperatorChats(ctx context.Context, operatorID string, queue int) ([
 // state and operator only: enough for switchboard.Operator.MaySee. Unknown ids
 // are left out.
 func (d *DB) ChatHolders(ctx context.Context, ids []string) (map[string]switchboard.Chat, error) {
-	rows, err := d.pool.Query(ctx, `select id, account_id, platform, state, operator_id from chats where id = any($1)`, ids)
+	rows, err := d.pool.Query(ctx, holdersByID, ids)
 	if err != nil {
 		return nil, fmt.Errorf("reading who holds chats: %w", err)
 	}
-	found := make(map[string]switchboard.Chat, len(ids))
-	var c switchboard.Chat
-	_, err = pgx.ForEachRow(rows, []any{&c.ID, &c.AccountID, &c.Platform, &c.State, &c.OperatorID}, func() error {
-		found[c.ID] = c
-		c.OperatorID = nil
-		return nil
-	})
+	found, err := collectHolders(rows)
 	if err != nil {
 		return nil, fmt.Errorf("reading who holds chats: %w", err)
 	}
 	return found, nil
+}
+
+const holdersByID = `select id, account_id, platform, state, operator_id from chats where id = any($1)`
+
+func collectHolders(rows pgx.Rows) (map[string]switchboard.Chat, error) {
+	found := map[string]switchboard.Chat{}
+	var c switchboard.Chat
+	_, err := pgx.ForEachRow(rows, []any{&c.ID, &c.AccountID, &c.Platform, &c.State, &c.OperatorID}, func() error {
+		found[c.ID] = c
+		c.OperatorID = nil
+		return nil
+	})
+	return found, err
 }
 
 // ChatKey returns the account of a chat and the platform's key of it, or

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"switchboard"
+	"switchboard/message"
 )
 
 const eventColumns = `id, type, coalesce(chat_id::text, ''), coalesce(message_id::text, ''), coalesce(operator_id::text, ''),
@@ -93,7 +94,7 @@ func (t *Tail) Next(ctx context.Context, limit int) (events []switchboard.Event,
 		events, err = pgx.CollectRows(rows, scanEvent)
 		return err
 	})
-	if err := t.d.pool.SendBatch(ctx, batch).Close(); err != nil {
+	if err := t.d.hot.SendBatch(ctx, batch).Close(); err != nil {
 		return nil, false, fmt.Errorf("reading events: %w", err)
 	}
 	settled := int64(0) // missing ids below are settled
@@ -157,40 +158,57 @@ func (d *DB) EventsFor(ctx context.Context, o switchboard.Operator, after, upTo 
 	return events, nil
 }
 
-// LoadEvents fills in the events' messages and chats as they are now.
-func (d *DB) LoadEvents(ctx context.Context, events []switchboard.Event) error {
-	var messageIDs, chatIDs []string
+// LoadEvents fills in the events' messages and chats as they are now, and
+// returns who holds the chats of messages and of typing (see ChatHolders).
+func (d *DB) LoadEvents(ctx context.Context, events []switchboard.Event) (holders map[string]switchboard.Chat, err error) {
+	var messageIDs, chatIDs, heldIDs []string
 	for i := range events {
-		switch events[i].Type {
+		switch e := &events[i]; e.Type {
 		case switchboard.EventMessageNew, switchboard.EventMessageUpdated:
-			messageIDs = append(messageIDs, events[i].MessageID)
+			messageIDs, heldIDs = append(messageIDs, e.MessageID), append(heldIDs, e.ChatID)
+		case switchboard.EventCustomerTyping:
+			heldIDs = append(heldIDs, e.ChatID)
 		case switchboard.EventChatOffered, switchboard.EventChatUpdated:
-			chatIDs = append(chatIDs, events[i].ChatID)
+			chatIDs = append(chatIDs, e.ChatID)
 		}
 	}
+	// Nearly all events are messages: one round trip for these.
+	var found map[string]*message.Message
+	batch := &pgx.Batch{}
 	if len(messageIDs) > 0 {
-		found, err := d.Messages(ctx, messageIDs)
-		if err != nil {
+		batch.Queue(messagesByID, wellFormed(messageIDs)).Query(func(rows pgx.Rows) (err error) {
+			found, err = collectMessages(rows)
 			return err
+		})
+	}
+	if len(heldIDs) > 0 {
+		batch.Queue(holdersByID, heldIDs).Query(func(rows pgx.Rows) (err error) {
+			holders, err = collectHolders(rows)
+			return err
+		})
+	}
+	if batch.Len() > 0 {
+		if err := d.hot.SendBatch(ctx, batch).Close(); err != nil {
+			return nil, fmt.Errorf("loading events: %w", err)
 		}
-		for i := range events {
-			if events[i].MessageID != "" {
-				events[i].Message = found[events[i].MessageID]
-			}
+	}
+	for i := range events {
+		if events[i].MessageID != "" {
+			events[i].Message = found[events[i].MessageID]
 		}
 	}
 	if len(chatIDs) > 0 {
-		found, err := d.Chats(ctx, chatIDs)
+		chats, err := d.Chats(ctx, chatIDs)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		for i := range events {
 			if t := events[i].Type; t == switchboard.EventChatOffered || t == switchboard.EventChatUpdated {
-				events[i].Chat = found[events[i].ChatID]
+				events[i].Chat = chats[events[i].ChatID]
 			}
 		}
 	}
-	return nil
+	return holders, nil
 }
 
 // PruneEvents drops events older than keep, and remembers up to where.

@@ -55,7 +55,7 @@ func (d *DB) Append(ctx context.Context, updates []queue.RawUpdate) error {
 		return err
 	})
 	// One batch without begin is one transaction.
-	if err := d.pool.SendBatch(ctx, batch).Close(); err != nil {
+	if err := d.hot.SendBatch(ctx, batch).Close(); err != nil {
 		return unavailable(fmt.Errorf("appending %d updates: %w", len(updates), err))
 	}
 	if len(idle) == 0 {
@@ -137,7 +137,7 @@ func (d *DB) wakeLanes(ctx context.Context, tx pgx.Tx, lanes []int32) error {
 // is still the account's: a poller that was paused while another took over
 // changes nothing and gets ErrFenced.
 func (d *DB) AppendPolled(ctx context.Context, accountID string, epoch, offset int64, updates []queue.RawUpdate) error {
-	return d.tx(ctx, func(tx pgx.Tx) error {
+	return d.hotTx(ctx, func(tx pgx.Tx) error {
 		if err := d.append(ctx, tx, updates); err != nil {
 			return err
 		}

@@ -68,7 +68,7 @@ func (d *DB) drain(ctx context.Context, lanes []int32, limit int, decode func([]
 	var done queue.Drained
 	lanes = slices.Clone(lanes)
 	slices.Sort(lanes)
-	err := d.tx(ctx, func(tx pgx.Tx) error {
+	err := d.pipelined(ctx, func(tx *pipelinedTx) error {
 		done = queue.Drained{}
 		var stored []queue.StoredUpdate
 		batch := &pgx.Batch{}
@@ -83,7 +83,7 @@ func (d *DB) drain(ctx context.Context, lanes []int32, limit int, decode func([]
 				})
 				return err
 			})
-		if err := tx.SendBatch(ctx, batch).Close(); err != nil {
+		if err := tx.first(ctx, batch); err != nil {
 			return fmt.Errorf("reading lanes: %w", err)
 		}
 		if len(stored) == 0 {
@@ -179,7 +179,7 @@ type laneChat struct {
 
 type laneWriter struct {
 	d         *DB
-	tx        pgx.Tx
+	tx        *pipelinedTx
 	doneIDs   map[int32]int64 // by lane: the last update of this batch
 	order     []*laneChat
 	chats     map[chatKey]*laneChat
@@ -306,10 +306,16 @@ func (w *laneWriter) write(ctx context.Context) error {
 		ids[i] = w.doneIDs[lane]
 	}
 	batch.Queue(`update lanes l set done_id = r.done from unnest($1::int[], $2::bigint[]) r (lane, done) where l.id = r.lane`, lanes, ids)
-	if err := w.tx.SendBatch(ctx, batch).Close(); err != nil {
+	if len(jobs) > 0 {
+		if err := w.tx.SendBatch(ctx, batch).Close(); err != nil {
+			return fmt.Errorf("writing batch: %w", err)
+		}
+		return w.d.jobs.insert(ctx, riverTx{w.tx}, jobs...)
+	}
+	if err := w.tx.last(ctx, batch); err != nil {
 		return fmt.Errorf("writing batch: %w", err)
 	}
-	return w.d.jobs.insert(ctx, w.tx, jobs...)
+	return nil
 }
 
 // resolveChats upserts customers and chats. The chats' rows stay locked until

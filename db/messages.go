@@ -55,15 +55,25 @@ func utc(times ...*time.Time) {
 
 // Messages returns the messages with the given ids, by id; unknown ids are left out.
 func (d *DB) Messages(ctx context.Context, ids []string) (map[string]*message.Message, error) {
-	rows, err := d.pool.Query(ctx, `select `+messageColumns+` from messages m join chats c on c.id = m.chat_id where m.id = any($1)`, wellFormed(ids))
+	rows, err := d.pool.Query(ctx, messagesByID, wellFormed(ids))
 	if err != nil {
 		return nil, fmt.Errorf("reading messages: %w", err)
 	}
-	found := make(map[string]*message.Message, len(ids))
+	found, err := collectMessages(rows)
+	if err != nil {
+		return nil, fmt.Errorf("reading messages: %w", err)
+	}
+	return found, nil
+}
+
+const messagesByID = `select ` + messageColumns + ` from messages m join chats c on c.id = m.chat_id where m.id = any($1)`
+
+func collectMessages(rows pgx.Rows) (map[string]*message.Message, error) {
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (message.Message, error) { return scanMessage(row) })
 	if err != nil {
-		return nil, fmt.Errorf("reading messages: %w", err)
+		return nil, err
 	}
+	found := make(map[string]*message.Message, len(list))
 	for i := range list {
 		found[list[i].ID] = &list[i]
 	}

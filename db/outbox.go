@@ -22,7 +22,7 @@ func (d *DB) SendMessage(ctx context.Context, s queue.Send) (m message.Message, 
 		s.TTL = 24 * time.Hour
 	}
 	var id string
-	err = d.tx(ctx, func(tx pgx.Tx) error {
+	err = d.hotTx(ctx, func(tx pgx.Tx) error {
 		chat, err := d.lockChat(ctx, tx, s.ChatID)
 		if err != nil {
 			return err
@@ -226,7 +226,7 @@ const reserveAhead = time.Second
 // transaction for all of them. The answer has one claim per chat, in order.
 func (d *DB) Step(ctx context.Context, node string, outcomes []queue.Outcome, chats []string, pace queue.Pace) ([]queue.Claim, error) {
 	var claims []queue.Claim
-	err := d.tx(ctx, func(tx pgx.Tx) error {
+	err := d.hotTx(ctx, func(tx pgx.Tx) error {
 		s := &step{d: d, tx: tx, node: node, pace: pace}
 		if err := s.run(ctx, outcomes, chats); err != nil {
 			return err

@@ -38,7 +38,7 @@ func (*drainWorker) Timeout(*river.Job[queue.DrainArgs]) time.Duration { return 
 // Work holds the lane until it has been empty for a while.
 func (d *drainWorker) Work(ctx context.Context, job *river.Job[queue.DrainArgs]) error {
 	w, lane := d.w, int32(job.Args.Lane)
-	held := w.drainers[lane%drainers].hold(lane)
+	held := w.drainer.hold(lane)
 	defer held.release()
 	began := time.Now()
 	for {
@@ -58,11 +58,9 @@ func (d *drainWorker) Work(ctx context.Context, job *river.Job[queue.DrainArgs])
 	}
 }
 
-// drainers is how many drain side by side, each its share of the lanes: one
-// decodes while the other waits for the disk.
-const drainers = 2
-
-// laneDrainer drains the lanes of its share that this process holds.
+// laneDrainer drains the lanes that this process holds. There is one: two, each
+// with half of the lanes, normalised 12,000 updates/s where one does 14,000 (two
+// cores), because what a batch costs by itself is as much as ten of its updates.
 type laneDrainer struct {
 	w *Workers
 
@@ -146,8 +144,8 @@ func (l *laneDrainer) run(ctx context.Context) {
 				break // the poll comes soon
 			}
 			l.touch(done.Lanes)
-			if done.Updates == 0 {
-				break
+			if !done.More {
+				break // what is committed from now on rings again
 			}
 		}
 	}

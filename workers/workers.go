@@ -62,7 +62,7 @@ type Config struct {
 	// SendTimeout bounds one call of a platform; default 60 s, for uploads.
 	SendTimeout time.Duration
 	// Batch is how many updates of a lane are normalised per transaction; default 100
-	// (up to 1,600 in all of a drainer's 16 lanes).
+	// (up to 3,200 in all 32 lanes).
 	Batch int
 	// KeepEvents is how long operators may stay away and still resume by
 	// cursor; default 72 h.
@@ -111,12 +111,12 @@ type Deps struct {
 
 // Workers is the role. Its parts are started and stopped by Run.
 type Workers struct {
-	cfg      Config
-	deps     Deps
-	log      *slog.Logger
-	metrics  *metrics
-	stepper  *stepper
-	drainers [drainers]*laneDrainer
+	cfg     Config
+	deps    Deps
+	log     *slog.Logger
+	metrics *metrics
+	stepper *stepper
+	drainer *laneDrainer
 
 	stopping chan struct{} // closed when work should wind up
 	inFlight sync.Map      // chat id: a deliver job of this process is at it
@@ -134,9 +134,7 @@ func New(cfg Config, deps Deps) (*Workers, error) {
 	w := &Workers{cfg: cfg, deps: deps, log: deps.Log, stopping: make(chan struct{}), ackSlots: make(chan struct{}, 64), profiles: newProfiles()}
 	w.metrics = newMetrics(deps.Metrics)
 	w.stepper = newStepper(deps.Store, cfg.Node, w.pace, deps.Bus)
-	for i := range w.drainers {
-		w.drainers[i] = newLaneDrainer(w)
-	}
+	w.drainer = newLaneDrainer(w)
 	return w, nil
 }
 
@@ -175,11 +173,8 @@ func (w *Workers) Run(ctx context.Context) error {
 	helpers, stopHelpers := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopHelpers()
 	var running sync.WaitGroup
-	for _, run := range []func(context.Context){w.stepper.run, w.housekeeping} {
+	for _, run := range []func(context.Context){w.stepper.run, w.drainer.run, w.housekeeping} {
 		running.Go(func() { run(helpers) })
-	}
-	for _, d := range w.drainers {
-		running.Go(func() { d.run(helpers) })
 	}
 	// Jobs run on a context of their own, so that the end of ctx stops fetching
 	// first and not the work in flight.
