@@ -73,10 +73,18 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*DB, error) {
 	// too: they are asked before they are used. (By itself the pool asks those only
 	// that were idle for a second.)
 	var broken atomic.Int64
-	pc.BeforeClose = func(conn *pgx.Conn) {
+	pc.BeforeClose = func(conn *pgx.Conn) { // a moment later, in a goroutine of the pool
 		if conn.IsClosed() {
 			broken.Store(time.Now().UnixNano())
 		}
+	}
+	onError := pc.ConnConfig.OnPgError
+	pc.ConnConfig.OnPgError = func(conn *pgconn.PgConn, err *pgconn.PgError) bool {
+		keep := onError(conn, err)
+		if !keep { // at once, when the server said goodbye
+			broken.Store(time.Now().UnixNano())
+		}
+		return keep
 	}
 	pc.ShouldPing = func(_ context.Context, p pgxpool.ShouldPingParams) bool {
 		return p.IdleDuration > time.Second || time.Now().Add(-p.IdleDuration).UnixNano() <= broken.Load()
