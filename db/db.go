@@ -19,7 +19,6 @@ import (
 	"fmt"
 	"log/slog"
 	"regexp"
-	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -69,26 +68,9 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*DB, error) {
 	// A process that is stopped in the middle of a transaction must not hold its
 	// locks, nor the event stream, longer than this.
 	pc.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = "10s"
-	// When one connection is found broken the others that were open then may be,
-	// too: they are asked before they are used. (By itself the pool asks those only
-	// that were idle for a second.)
-	var broken atomic.Int64
-	pc.BeforeClose = func(conn *pgx.Conn) { // a moment later, in a goroutine of the pool
-		if conn.IsClosed() {
-			broken.Store(time.Now().UnixNano())
-		}
-	}
-	onError := pc.ConnConfig.OnPgError
-	pc.ConnConfig.OnPgError = func(conn *pgconn.PgConn, err *pgconn.PgError) bool {
-		keep := onError(conn, err)
-		if !keep { // at once, when the server said goodbye
-			broken.Store(time.Now().UnixNano())
-		}
-		return keep
-	}
-	pc.ShouldPing = func(_ context.Context, p pgxpool.ShouldPingParams) bool {
-		return p.IdleDuration > time.Second || time.Now().Add(-p.IdleDuration).UnixNano() <= broken.Load()
-	}
+	faults := &faults{}
+	pc.ConnConfig.Tracer = faults
+	pc.ShouldPing = faults.shouldPing
 	pc.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
 		registerArrays(conn)
 		return nil
