@@ -62,12 +62,14 @@ type Capabilities struct {
 	ReplyTo         bool `json:"reply_to"`
 	Edit            bool `json:"edit"`
 	Delete          bool `json:"delete"`
-	Forward         bool `json:"forward"` // message.forward is shown as a forward, not as a copy
+	Forward         bool `json:"forward"`   // message.forward is shown as a forward, not as a copy
+	Forwarded       bool `json:"forwarded"` // a customer's forward is shown as one
 	Typing          bool `json:"typing"`
 	OperatorName    bool `json:"operator_name"`
 	OperatorAvatar  bool `json:"operator_avatar"`
-	Delivered       bool `json:"delivered"` // reports delivery to the customer's device
-	Read            bool `json:"read"`      // reports reading
+	CustomerAvatar  bool `json:"customer_avatar"` // the customer's picture is known
+	Delivered       bool `json:"delivered"`       // reports delivery to the customer's device
+	Read            bool `json:"read"`            // reports reading
 	StartByID       bool `json:"start_by_id"`
 	StartByPhone    bool `json:"start_by_phone"` // by the platform itself, not by our phone book
 	Idempotent      bool `json:"idempotent"`     // the platform takes an idempotency key

@@ -51,6 +51,7 @@ func (c *channel) Capabilities() message.Capabilities {
 		RequestLocation: true,
 		OperatorName:    true,
 		OperatorAvatar:  true,
+		CustomerAvatar:  true,
 		Delivered:       true,
 		Read:            true,
 		StartByID:       true, // subscribed customers only; others answer with status 6

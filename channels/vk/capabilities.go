@@ -37,8 +37,8 @@ func (c *channel) Capabilities() message.Capabilities {
 			message.KindButton, message.KindForward, message.KindService, message.KindUnsupported,
 		},
 		ReplyKeyboard: true, InlineKeyboard: true, RequestLocation: true,
-		ReplyTo: true, Edit: true, Delete: true, Forward: true, Typing: true,
-		Read: true, Idempotent: true,
+		ReplyTo: true, Edit: true, Delete: true, Forward: true, Forwarded: true, Typing: true,
+		Read: true, CustomerAvatar: true, Idempotent: true,
 		// An id works only if that person has written or allowed messages;
 		// otherwise the send fails with kind recipient.
 		StartByID: true,

@@ -423,6 +423,7 @@ export interface components {
             chat_rate: components["schemas"]["Rate"];
             contact_name: components["schemas"]["Limit"];
             contact_phone: components["schemas"]["Limit"];
+            customer_avatar: boolean;
             delete: boolean;
             delivered: boolean;
             edit: boolean;
@@ -432,6 +433,7 @@ export interface components {
                 [key: string]: number;
             };
             forward: boolean;
+            forwarded: boolean;
             idempotent: boolean;
             inline_keyboard: boolean;
             /** Format: int64 */
