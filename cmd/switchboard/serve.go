@@ -125,7 +125,7 @@ func (d *demoCmd) Run(ctx context.Context, cfg *config.Config) error {
 		return nil
 	}})
 	return sys.run(ctx, func() {
-		fmt.Printf("\nSwitchboard is running, with simulated Telegram and Viber customers.\n\n  desk: http://%s/\n  login: %s\n  password: %s\n\n  API: http://%s/api/docs\n  metrics: http://%s/metrics\n  simulator: %s/control/\n\nCtrl+C stops it; the data stays in %s.\n\n",
+		fmt.Printf("\nSwitchboard is running, with simulated customers of every messenger.\n\n  desk: http://%s/\n  login: %s\n  password: %s\n\n  API: http://%s/api/docs\n  metrics: http://%s/metrics\n  simulator: %s/control/\n\nCtrl+C stops it; the data stays in %s.\n\n",
 			public.Addr(), demoLogin, password, public.Addr(), ops.Addr(), base, cfg.DataDir)
 	})
 }
