@@ -44,6 +44,12 @@ lint: ## check formatting and run the static checks
 	@$(MAKE) -s web/dist/index.html
 	@scripts/lint.sh all
 
+.PHONY: fuzz
+fuzz: ## fuzz the decoders for a minute each (FUZZTIME=1m)
+	@scripts/setup.sh build
+	@$(MAKE) -s web/dist/index.html
+	@FUZZTIME=$${FUZZTIME:-1m} exec scripts/fuzz.sh
+
 .PHONY: bench
 bench: ## build and run the benchmarks
 	@scripts/setup.sh bench
