@@ -350,6 +350,16 @@ func TestHangingDatabase(t *testing.T) {
 	})
 }
 
+// After the stop nobody waits for an answer that nobody will give.
+func TestWebhookAfterStop(t *testing.T) {
+	t.Parallel()
+	e, stop := start(t, edge.Config{}, &store{}, &electing{}, &channel{})
+	stop()
+	if w := post(e, "/webhooks/p/a", "good", `{"n":1}`); w.Code != 503 {
+		t.Errorf("answer = %d, want 503", w.Code)
+	}
+}
+
 // numbered polls one update a second, numbered by the offset.
 func numbered() *channel {
 	return &channel{polls: true, poll: func(ctx context.Context, offset int64) ([]channels.RawUpdate, int64, error) {

@@ -25,6 +25,7 @@ type intake struct {
 	metrics  *metrics
 	patience time.Duration
 	line     chan *intakeRequest
+	ended    chan struct{} // closed when run has returned
 }
 
 // maxGather bounds one transaction. At 64 connections it never fills; at
@@ -44,7 +45,7 @@ type intakeRequest struct {
 }
 
 func newIntake(cfg Config, store Store, bus Bus, m *metrics, log *slog.Logger) *intake {
-	return &intake{store: store, bus: bus, log: log, metrics: m, patience: cfg.CommitTimeout / 2, line: make(chan *intakeRequest, cfg.MaxWaiting)}
+	return &intake{store: store, bus: bus, log: log, metrics: m, patience: cfg.CommitTimeout / 2, line: make(chan *intakeRequest, cfg.MaxWaiting), ended: make(chan struct{})}
 }
 
 // submit returns when updates are committed, or with the reason why not, at the
@@ -58,14 +59,20 @@ func (in *intake) submit(updates []queue.RawUpdate) error {
 	r := &intakeRequest{updates: updates, since: time.Now(), done: make(chan error, 1)}
 	select {
 	case in.line <- r:
-		return <-r.done
 	default:
 		return errOverloaded
+	}
+	select {
+	case err := <-r.done:
+		return err
+	case <-in.ended:
+		return errStopped
 	}
 }
 
 // run commits until ctx ends and every request that was taken in is answered.
 func (in *intake) run(ctx context.Context) {
+	defer close(in.ended)
 	batch := make([]*intakeRequest, 0, maxGather)
 	for {
 		clear(batch[:cap(batch)]) // or they would live until it is as full again
