@@ -15,11 +15,9 @@ import (
 
 // okPlatform is the fake Graph API of Odnoklassniki, for groups' messages.
 type okPlatform struct {
-	sim    *Simulator
-	mu     sync.RWMutex
-	groups map[string]*OKAccount
-	list   []*OKAccount
-	seq    int64 // grows by at least one a message; above 2^53
+	sim *Simulator
+	roster[*OKAccount]
+	seq int64 // grows by at least one a message; above 2^53
 }
 
 // OKAccount is a group with messages switched on.
@@ -59,7 +57,7 @@ type okSlot struct {
 	b     *blob
 }
 
-func newOK(s *Simulator) *okPlatform { return &okPlatform{sim: s, groups: map[string]*OKAccount{}} }
+func newOK(s *Simulator) *okPlatform { return &okPlatform{sim: s, roster: newRoster[*OKAccount]()} }
 
 func (p *okPlatform) name() string { return "ok" }
 
@@ -83,7 +81,7 @@ func (p *okPlatform) register(spec AccountSpec) (account, error) {
 	if !validOKToken(spec.Token) {
 		return nil, fmt.Errorf("ok token: want two words of letters and digits, joined by a colon")
 	}
-	if a, ok := p.groups[spec.Token]; ok {
+	if a, ok := p.byToken[spec.Token]; ok {
 		a.Set(spec.AccountOptions)
 		return a, nil
 	}
@@ -94,33 +92,8 @@ func (p *okPlatform) register(spec AccountSpec) (account, error) {
 	a := &OKAccount{plat: p, users: map[string]*OKCustomer{}, chats: map[string]*OKCustomer{}, slots: map[string]*okSlot{}, tokens: map[string]*okSlot{}}
 	a.setup(p.sim, "ok", spec.Token, ref, spec.Name, spec.AccountOptions)
 	a.group = fmt.Sprintf("group:%014d", 50_000_000_000_000+filler(p.sim.cfg.Seed, uint64(len(p.list)))%1e13)
-	p.groups[spec.Token] = a
-	p.list = append(p.list, a)
+	p.add(spec.Token, a)
 	return a, nil
-}
-
-func (p *okPlatform) find(ref string) (account, bool) {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	if a, ok := p.groups[ref]; ok {
-		return a, true
-	}
-	for _, a := range p.list {
-		if a.is(ref) {
-			return a, true
-		}
-	}
-	return nil, false
-}
-
-func (p *okPlatform) accounts() []account {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	out := make([]account, len(p.list))
-	for i, a := range p.list {
-		out[i] = a
-	}
-	return out
 }
 
 // nextSeq is the next message's counter: the time in 1/65536 ms, as in OK's examples.
@@ -215,9 +188,7 @@ func (p *okPlatform) serve(w http.ResponseWriter, r *http.Request, rest string) 
 		return
 	}
 	token := r.URL.Query().Get("access_token")
-	p.mu.RLock()
-	a := p.groups[token]
-	p.mu.RUnlock()
+	a := p.of(token)
 	if a == nil && p.sim.cfg.AutoRegister && validOKToken(token) {
 		if reg, err := p.register(AccountSpec{Token: token}); err == nil {
 			a = reg.(*OKAccount)

@@ -97,6 +97,7 @@ type platform interface {
 }
 
 type account interface {
+	is(ref string) bool // its token or its name in the control API
 	core() *accountCore
 	addCustomer(spec CustomerSpec) (customer, error)
 	customer(id string) (customer, bool)

@@ -13,10 +13,8 @@ import (
 
 // telegramPlatform is the fake Bot API.
 type telegramPlatform struct {
-	sim     *Simulator
-	mu      sync.RWMutex
-	bots    map[string]*TelegramAccount // by token
-	list    []*TelegramAccount
+	sim *Simulator
+	roster[*TelegramAccount]
 	methods map[string]tgMethod
 }
 
@@ -66,7 +64,7 @@ type tgQuery struct {
 }
 
 func newTelegram(s *Simulator) *telegramPlatform {
-	return &telegramPlatform{sim: s, bots: map[string]*TelegramAccount{}, methods: methodTable()}
+	return &telegramPlatform{sim: s, roster: newRoster[*TelegramAccount](), methods: methodTable()}
 }
 
 func (p *telegramPlatform) name() string { return "telegram" }
@@ -107,7 +105,7 @@ func (p *telegramPlatform) register(spec AccountSpec) (account, error) {
 	if !validTelegramToken(spec.Token) {
 		return nil, fmt.Errorf("telegram token: want <digits>:<secret> of A-Z a-z 0-9 _ -, under 80 characters")
 	}
-	if a, ok := p.bots[spec.Token]; ok {
+	if a, ok := p.byToken[spec.Token]; ok {
 		a.Set(spec.AccountOptions)
 		return a, nil
 	}
@@ -127,33 +125,8 @@ func (p *telegramPlatform) register(spec AccountSpec) (account, error) {
 	a.user = tgUser{ID: a.botID, IsBot: true, FirstName: a.name, Username: "support_" + id + "_bot"}
 	a.nextUser = 5_000_000_000 + int64(filler(p.sim.cfg.Seed, uint64(a.botID))%400_000_000)
 	a.updates.init(a)
-	p.bots[spec.Token] = a
-	p.list = append(p.list, a)
+	p.add(spec.Token, a)
 	return a, nil
-}
-
-func (p *telegramPlatform) find(ref string) (account, bool) {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	if a, ok := p.bots[ref]; ok {
-		return a, true
-	}
-	for _, a := range p.list {
-		if a.is(ref) {
-			return a, true
-		}
-	}
-	return nil, false
-}
-
-func (p *telegramPlatform) accounts() []account {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	out := make([]account, len(p.list))
-	for i, a := range p.list {
-		out[i] = a
-	}
-	return out
 }
 
 func (a *TelegramAccount) changed() {}
@@ -180,9 +153,7 @@ func (p *telegramPlatform) serve(w http.ResponseWriter, r *http.Request, rest st
 		tgFail(w, errTg(404, "Not Found"))
 		return
 	}
-	p.mu.RLock()
-	a := p.bots[token]
-	p.mu.RUnlock()
+	a := p.of(token)
 	if a == nil && p.sim.cfg.AutoRegister {
 		if reg, err := p.register(AccountSpec{Token: token}); err == nil {
 			a = reg.(*TelegramAccount)

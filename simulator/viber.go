@@ -25,9 +25,7 @@ import (
 type viberPlatform struct {
 	sim    *Simulator
 	tokens atomic.Uint64 // message tokens; unsigned 64 bits, above 2^53
-	mu     sync.RWMutex
-	bots   map[string]*ViberAccount
-	list   []*ViberAccount
+	roster[*ViberAccount]
 }
 
 // ViberAccount is a bot.
@@ -54,7 +52,7 @@ type ViberAccount struct {
 const viberHost = "SN-CHAT-05_"
 
 func newViber(s *Simulator) *viberPlatform {
-	p := &viberPlatform{sim: s, bots: map[string]*ViberAccount{}}
+	p := &viberPlatform{sim: s, roster: newRoster[*ViberAccount]()}
 	p.tokens.Store(5_881_234_567_890_000_000)
 	return p
 }
@@ -87,7 +85,7 @@ func (p *viberPlatform) register(spec AccountSpec) (account, error) {
 	if !validViberToken(spec.Token) {
 		return nil, fmt.Errorf("viber token: want three groups of 16 hex digits, joined by dashes")
 	}
-	if a, ok := p.bots[spec.Token]; ok {
+	if a, ok := p.byToken[spec.Token]; ok {
 		a.Set(spec.AccountOptions)
 		a.changed()
 		return a, nil
@@ -105,33 +103,8 @@ func (p *viberPlatform) register(spec AccountSpec) (account, error) {
 		accepts: func(status int) bool { return status == http.StatusOK },
 	}
 	a.changed()
-	p.bots[spec.Token] = a
-	p.list = append(p.list, a)
+	p.add(spec.Token, a)
 	return a, nil
-}
-
-func (p *viberPlatform) find(ref string) (account, bool) {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	if a, ok := p.bots[ref]; ok {
-		return a, true
-	}
-	for _, a := range p.list {
-		if a.is(ref) {
-			return a, true
-		}
-	}
-	return nil, false
-}
-
-func (p *viberPlatform) accounts() []account {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	out := make([]account, len(p.list))
-	for i, a := range p.list {
-		out[i] = a
-	}
-	return out
 }
 
 // changed refills the free messages.
@@ -230,9 +203,7 @@ func (p *viberPlatform) serve(w http.ResponseWriter, r *http.Request, rest strin
 		json.Unmarshal(buf.Bytes(), &in) //nolint:errcheck // then there is no token
 		token = in.Token
 	}
-	p.mu.RLock()
-	a := p.bots[token]
-	p.mu.RUnlock()
+	a := p.of(token)
 	if a == nil && p.sim.cfg.AutoRegister && validViberToken(token) {
 		if reg, err := p.register(AccountSpec{Token: token}); err == nil {
 			a = reg.(*ViberAccount)

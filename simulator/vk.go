@@ -21,10 +21,8 @@ import (
 // callbacks sooner than VK does (10 s, 3 min, 10 min, 30 min, 1 h), so that tests
 // need not wait for hours.
 type vkPlatform struct {
-	sim    *Simulator
-	mu     sync.RWMutex
-	tokens map[string]*VKAccount
-	list   []*VKAccount
+	sim *Simulator
+	roster[*VKAccount]
 }
 
 // VKAccount is a community.
@@ -85,7 +83,7 @@ type vkPress struct {
 }
 
 func newVK(s *Simulator) *vkPlatform {
-	return &vkPlatform{sim: s, tokens: map[string]*VKAccount{}}
+	return &vkPlatform{sim: s, roster: newRoster[*VKAccount]()}
 }
 
 func (p *vkPlatform) name() string      { return "vk" }
@@ -105,7 +103,7 @@ func (p *vkPlatform) register(spec AccountSpec) (account, error) {
 	if strings.ContainsFunc(spec.Token, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return nil, errors.New("vk token: want printable ASCII without spaces")
 	}
-	if a, ok := p.tokens[spec.Token]; ok {
+	if a, ok := p.byToken[spec.Token]; ok {
 		a.Set(spec.AccountOptions)
 		return a, nil
 	}
@@ -140,33 +138,8 @@ func (p *vkPlatform) register(spec AccountSpec) (account, error) {
 		confirms: func(answer []byte) bool { return string(answer) == "ok" },
 		rewrite:  a.withSecret,
 	}
-	p.tokens[spec.Token] = a
-	p.list = append(p.list, a)
+	p.add(spec.Token, a)
 	return a, nil
-}
-
-func (p *vkPlatform) find(ref string) (account, bool) {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	if a, ok := p.tokens[ref]; ok {
-		return a, true
-	}
-	for _, a := range p.list {
-		if a.is(ref) {
-			return a, true
-		}
-	}
-	return nil, false
-}
-
-func (p *vkPlatform) accounts() []account {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	out := make([]account, len(p.list))
-	for i, a := range p.list {
-		out[i] = a
-	}
-	return out
 }
 
 func (a *VKAccount) changed() {}
@@ -297,9 +270,7 @@ func vkParams(r *http.Request) (url.Values, error) {
 }
 
 func (p *vkPlatform) account(token string) *VKAccount {
-	p.mu.RLock()
-	a := p.tokens[token]
-	p.mu.RUnlock()
+	a := p.of(token)
 	if a == nil && token != "" && p.sim.cfg.AutoRegister {
 		if reg, err := p.register(AccountSpec{Token: token}); err == nil {
 			a = reg.(*VKAccount)
