@@ -320,6 +320,9 @@ type (
 		Capacity *int              `json:"capacity,omitempty" minimum:"0"`
 		Disabled *bool             `json:"disabled,omitempty"`
 	}
+	KeyFields struct {
+		Name string `json:"name" maxLength:"100"`
+	}
 	NewKey struct {
 		switchboard.APIKey
 		Key string `json:"key" doc:"shown this once"`
@@ -353,7 +356,7 @@ func (a *Admin) register(api huma.API, l *Loader) {
 		})
 	restapi.Register(api, restapi.Admin, "PATCH", "/api/v1/accounts/{id}", "setAccount", "Accounts", "Change an account's name or settings",
 		func(ctx context.Context, in *struct {
-			idInput
+			ID   string `path:"id" format:"uuid"`
 			Body AccountPatch
 		}) (*body[switchboard.Account], error) {
 			account, err := a.SetAccount(ctx, actor(ctx), in.ID, in.Body.Name, in.Body.Settings)
@@ -398,7 +401,7 @@ func (a *Admin) register(api huma.API, l *Loader) {
 		}, created)
 	restapi.Register(api, restapi.Admin, "PATCH", "/api/v1/operators/{id}", "setOperator", "Operators", "Change an operator; a new password, role or disabling ends their sessions",
 		func(ctx context.Context, in *struct {
-			idInput
+			ID   string `path:"id" format:"uuid"`
 			Body OperatorPatch
 		}) (*body[switchboard.Operator], error) {
 			f := in.Body
@@ -415,9 +418,7 @@ func (a *Admin) register(api huma.API, l *Loader) {
 			return listOf(a.store.APIKeys(ctx))
 		})
 	restapi.Register(api, restapi.Admin, "POST", "/api/v1/api-keys", "addAPIKey", "API keys", "Make a key",
-		func(ctx context.Context, in *body[struct {
-			Name string `json:"name" maxLength:"100"`
-		}]) (*body[NewKey], error) {
+		func(ctx context.Context, in *body[KeyFields]) (*body[NewKey], error) {
 			k, key, err := a.AddAPIKey(ctx, actor(ctx), in.Body.Name)
 			return &body[NewKey]{NewKey{k, key}}, err
 		}, created)

@@ -403,9 +403,6 @@ export interface components {
             id: number;
             target: string;
         };
-        "BodyStruct { Name string \"json:\\\"name\\\" maxLength:\\\"100\\\"\" }Body": {
-            name: string;
-        };
         Button: {
             payload: string;
             text?: string;
@@ -559,6 +556,9 @@ export interface components {
             payload?: string;
             text: string;
             url?: string;
+        };
+        KeyFields: {
+            name: string;
         };
         Limit: {
             /** Format: int64 */
@@ -1126,7 +1126,9 @@ export interface operations {
         parameters: {
             query?: never;
             header?: never;
-            path?: never;
+            path: {
+                id: string;
+            };
             cookie?: never;
         };
         requestBody: {
@@ -1583,7 +1585,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["BodyStruct { Name string \"json:\\\"name\\\" maxLength:\\\"100\\\"\" }Body"];
+                "application/json": components["schemas"]["KeyFields"];
             };
         };
         responses: {
@@ -2512,7 +2514,9 @@ export interface operations {
         parameters: {
             query?: never;
             header?: never;
-            path?: never;
+            path: {
+                id: string;
+            };
             cookie?: never;
         };
         requestBody: {
