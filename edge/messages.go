@@ -59,7 +59,10 @@ type sendOutput struct{ Body Accepted }
 func (e *Edge) Register(api huma.API, outbox Outbox) {
 	restapi.Register(api, restapi.APIKey, http.MethodPost, "/api/v1/messages", "sendMessage", "Messages", "Send one message",
 		func(ctx context.Context, in *sendInput) (*sendOutput, error) { return e.send(ctx, outbox, in) },
-		func(op *huma.Operation) { op.DefaultStatus = http.StatusAccepted })
+		func(op *huma.Operation) {
+			op.DefaultStatus = http.StatusAccepted
+			op.Errors = append(op.Errors, http.StatusConflict)
+		})
 }
 
 func unprocessable(code, format string, args ...any) error {

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/google/uuid"
 
 	"switchboard"
 	"switchboard/channels"
@@ -176,6 +177,9 @@ func (a *Admin) RemoveAccount(ctx context.Context, actor, id string) error {
 }
 
 func (a *Admin) state(ctx context.Context, actor, id string, state switchboard.AccountState, reason, action string) error {
+	if uuid.Validate(id) != nil {
+		return fmt.Errorf("account %s: %w", id, switchboard.ErrNotFound)
+	}
 	if err := a.store.SetAccountState(ctx, id, state, reason); err != nil {
 		return err
 	}
@@ -270,6 +274,9 @@ func (a *Admin) AddAPIKey(ctx context.Context, actor, name string) (switchboard.
 
 // RevokeAPIKey ends a key.
 func (a *Admin) RevokeAPIKey(ctx context.Context, actor, id string) error {
+	if uuid.Validate(id) != nil {
+		return fmt.Errorf("API key %s: %w", id, switchboard.ErrNotFound)
+	}
 	if err := a.store.RevokeAPIKey(ctx, id); err != nil {
 		return err
 	}
@@ -331,6 +338,8 @@ type (
 
 func created(op *huma.Operation) { op.DefaultStatus = http.StatusCreated }
 
+func taken(op *huma.Operation) { op.Errors = append(op.Errors, http.StatusConflict) }
+
 func (a *Admin) register(api huma.API, l *Loader) {
 	actor := func(ctx context.Context) string { return restapi.Principal(ctx).Name() }
 
@@ -381,7 +390,7 @@ func (a *Admin) register(api huma.API, l *Loader) {
 				err = problem.New(http.StatusBadGateway, "platform_refused", err.Error())
 			}
 			return &body[channels.Health]{health}, err
-		})
+		}, func(op *huma.Operation) { op.Errors = append(op.Errors, http.StatusBadGateway) })
 
 	restapi.Register(api, restapi.Operator, "GET", "/api/v1/operators", "listOperators", "Operators", "All operators; logins and skills are shown to supervisors",
 		func(ctx context.Context, _ *nothing) (*body[list[switchboard.Operator]], error) {
@@ -398,7 +407,7 @@ func (a *Admin) register(api huma.API, l *Loader) {
 			f := in.Body
 			o, err := a.AddOperator(ctx, actor(ctx), switchboard.Operator{Login: f.Login, Name: f.Name, Role: f.Role, Avatar: f.Avatar, Skills: f.Skills, Capacity: f.Capacity}, f.Password)
 			return &body[switchboard.Operator]{o}, err
-		}, created)
+		}, created, taken)
 	restapi.Register(api, restapi.Admin, "PATCH", "/api/v1/operators/{id}", "setOperator", "Operators", "Change an operator; a new password, role or disabling ends their sessions",
 		func(ctx context.Context, in *struct {
 			ID   string `path:"id" format:"uuid"`

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"os"
 	"regexp"
 	"slices"
@@ -53,6 +54,44 @@ func TestOpenAPIDocumentIsValid(t *testing.T) {
 	for name := range api.Components.Schemas.Map() {
 		if !schemaName.MatchString(name) {
 			t.Errorf("schema %q: not a name", name)
+		}
+	}
+}
+
+// What answers really hold: a message without an error has "error":null, and
+// files and webhooks are served beside the frame that makes the document.
+func TestOpenAPIDocumentSaysWhatIsServed(t *testing.T) {
+	t.Parallel()
+	text, err := restapi.Document(fullAPI())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var doc struct {
+		Paths map[string]map[string]struct {
+			Responses map[string]any `json:"responses"`
+		} `json:"paths"`
+		Components struct {
+			Schemas map[string]struct {
+				Properties map[string]struct {
+					AnyOf []struct{ Type string } `json:"anyOf"`
+				} `json:"properties"`
+			} `json:"schemas"`
+		} `json:"components"`
+	}
+	if err := json.Unmarshal(text, &doc); err != nil {
+		t.Fatal(err)
+	}
+	for _, member := range [][2]string{{"Message", "error"}, {"MessageDetail", "error"}, {"Chat", "last_message"}} {
+		if of := doc.Components.Schemas[member[0]].Properties[member[1]].AnyOf; len(of) != 2 || of[1].Type != "null" {
+			t.Errorf("%s.%s may not be null", member[0], member[1])
+		}
+	}
+	for _, want := range [][3]string{
+		{"/files", "post", "413"}, {"/files/{id}", "get", "206"}, {"/files/{id}", "head", "416"}, {"/webhooks/{platform}/{account_id}", "post", "503"},
+		{"/api/v1/sessions", "post", "429"}, {"/api/v1/sessions", "post", "400"}, {"/api/v1/messages", "post", "409"}, {"/api/v1/accounts/{id}/check", "post", "502"},
+	} {
+		if _, ok := doc.Paths[want[0]][want[1]].Responses[want[2]]; !ok {
+			t.Errorf("%s %s: the answer %s is not described", want[1], want[0], want[2])
 		}
 	}
 }

@@ -398,6 +398,7 @@ func fullAPI() huma.API {
 	(&edge.Edge{}).Register(api, nil)
 	restapi.RegisterSessions(api, nil)
 	loader.New(nil, nil, loader.NewAdmin(nil, nil, "", nil), quiet).Register(api)
+	restapi.Describe(api)
 	return api
 }
 

@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"reflect"
+	"slices"
 	"strings"
 	"sync"
 
@@ -151,6 +153,9 @@ func Register[I, O any](api huma.API, access Access, method, path, id, tag, summ
 		Metadata: map[string]any{accessKey: access}, MaxBodyBytes: 1 << 20,
 		Errors: []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
 	}
+	if _, hasBody := reflect.TypeFor[I]().FieldByName("Body"); hasBody {
+		op.Errors = append(op.Errors, http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
+	}
 	switch access {
 	case Any, Supervisor:
 		op.Security = []map[string][]string{{"session": {}}, {"apikey": {}}}
@@ -206,9 +211,30 @@ func newProblem(status int, msg string, errs []error) *problem.Error {
 // Document is the OpenAPI 3.1 document of an API.
 func Document(api huma.API) ([]byte, error) {
 	doc := api.OpenAPI()
+	nullables(doc.Components.Schemas)
 	text, err := json.MarshalIndent(doc, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("writing the OpenAPI document: %w", err)
 	}
 	return append(text, '\n'), nil
+}
+
+// nullables says of the members that are always there, and null when there is
+// nothing, that they may be null. huma does so for everything but structs.
+func nullables(registry huma.Registry) {
+	for name, schema := range registry.Map() {
+		t := registry.TypeFromRef("#/components/schemas/" + name)
+		if t == nil {
+			continue
+		}
+		for _, f := range reflect.VisibleFields(t) {
+			if f.Type.Kind() != reflect.Pointer {
+				continue
+			}
+			member, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			if p := schema.Properties[member]; p != nil && p.Ref != "" && slices.Contains(schema.Required, member) {
+				schema.Properties[member] = &huma.Schema{AnyOf: []*huma.Schema{p, {Type: "null"}}}
+			}
+		}
+	}
 }

@@ -62,7 +62,10 @@ func RegisterSessions(api huma.API, s Sessions) {
 				return nil, err
 			}
 			return &sessionOutput{NewSession{token, p.ExpiresAt, *p.Operator}}, nil
-		}, func(op *huma.Operation) { op.DefaultStatus = http.StatusCreated })
+		}, func(op *huma.Operation) {
+			op.DefaultStatus = http.StatusCreated
+			op.Errors = append(op.Errors, http.StatusTooManyRequests)
+		})
 	Register(api, Operator, http.MethodDelete, "/api/v1/sessions", "logOut", "Sessions", "End the session of the token",
 		func(ctx context.Context, _ *struct{}) (*struct{}, error) { return nil, s.LogOut(ctx, Principal(ctx)) })
 }
