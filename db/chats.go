@@ -441,13 +441,13 @@ func (d *DB) StartChat(ctx context.Context, o switchboard.Operator, accountID, e
 	}
 	var chat switchboard.Chat
 	err := d.tx(ctx, func(tx pgx.Tx) error {
-		var platform string
-		err := tx.QueryRow(ctx, `select platform from accounts where id = $1 and state <> 'removed'`, accountID).Scan(&platform)
-		if errors.Is(err, pgx.ErrNoRows) {
-			return fmt.Errorf("account %s: %w", accountID, switchboard.ErrNotFound)
-		}
+		var works bool
+		err := tx.QueryRow(ctx, `select exists (select 1 from accounts where id = $1 and state <> 'removed')`, accountID).Scan(&works)
 		if err != nil {
 			return fmt.Errorf("reading the account: %w", err)
+		}
+		if !works {
+			return fmt.Errorf("account %s: %w", accountID, switchboard.ErrNotFound)
 		}
 		chatID, err := findChat(ctx, tx, accountID, externalID)
 		if err != nil {
@@ -457,17 +457,7 @@ func (d *DB) StartChat(ctx context.Context, o switchboard.Operator, accountID, e
 			return fmt.Errorf("external_id: no chat with this customer: %w", switchboard.ErrNotFound)
 		}
 		if chatID == "" {
-			// As the lanes do: customers before chats. Whoever comes second finds
-			// the first one's rows.
-			batch := &pgx.Batch{}
-			batch.Queue(`insert into customers (id, account_id, external_id) values ($1, $2, $3) on conflict (account_id, external_id) do nothing`, NewID(), accountID, externalID)
-			batch.Queue(`insert into chats (id, account_id, platform, customer_id, external_id, state)
-				select $1, $2, $4, cu.id, $3, 'closed' from customers cu where cu.account_id = $2 and cu.external_id = $3
-				on conflict (account_id, external_id) do nothing`, NewID(), accountID, externalID, platform)
-			if err := tx.SendBatch(ctx, batch).Close(); err != nil {
-				return fmt.Errorf("making customer and chat: %w", err)
-			}
-			if chatID, err = findChat(ctx, tx, accountID, externalID); err != nil {
+			if chatID, err = makeChat(ctx, tx, accountID, externalID); err != nil {
 				return err
 			}
 		}
@@ -478,15 +468,6 @@ func (d *DB) StartChat(ctx context.Context, o switchboard.Operator, accountID, e
 		return switchboard.Chat{}, err
 	}
 	return chat, nil
-}
-
-// findChat looks for a chat by the platform's key of it; "" when there is none.
-func findChat(ctx context.Context, tx pgx.Tx, accountID, externalID string) (id string, err error) {
-	err = tx.QueryRow(ctx, `select id from chats where account_id = $1 and external_id = $2`, accountID, externalID).Scan(&id)
-	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return "", fmt.Errorf("looking for the chat: %w", err)
-	}
-	return id, nil
 }
 
 // ReadChat notes that everything up to seq has been read: read_seq only moves

@@ -25,6 +25,7 @@ const (
 	lockLaneDrain  = 7302 // held while a lane's batch is normalised, until commit
 	lockMemory     = 7303 // see BusLock
 	lockShown      = 7304 // held while shown messages are noted, until commit
+	lockAlias      = 7305 // see aliasLock
 )
 
 // LaneOf is the lane of a chat's updates.

@@ -161,8 +161,9 @@ type laneChat struct {
 	key      chatKey
 	platform string
 	customer string // external id; "" when only receipts came
-	creates  bool   // the chat must exist for this
-	opens    bool   // something that an operator should answer
+	aliases  []string
+	creates  bool // the chat must exist for this
+	opens    bool // something that an operator should answer
 	messages []laneMessage
 	edits    []laneMessage
 	deletes  []laneMessage
@@ -238,6 +239,7 @@ func (w *laneWriter) take(stored *queue.StoredUpdate, platform string, u *messag
 		w.chats[key] = chat
 		w.order = append(w.order, chat)
 	}
+	chat.addAliases(u)
 	if u.Customer.ID != "" {
 		chat.customer = u.Customer.ID
 		ck := chatKey{stored.AccountID, u.Customer.ID}
@@ -321,12 +323,14 @@ func (w *laneWriter) write(ctx context.Context) error {
 // resolveChats upserts customers and chats. The chats' rows stay locked until
 // commit; they are taken in one order (account, chat key) by every lane.
 func (w *laneWriter) resolveChats(ctx context.Context) error {
-	batch := &pgx.Batch{}
-	w.queueCustomers(batch)
-
 	slices.SortFunc(w.order, func(a, b *laneChat) int {
 		return cmp.Or(strings.Compare(a.key.account, b.key.account), strings.Compare(a.key.chat, b.key.chat))
 	})
+	batch := &pgx.Batch{}
+	aliases := w.aliases()
+	aliases.queueLock(batch)
+	w.queueCustomers(batch)
+	aliases.queueRekey(batch)
 	// Edits of unknown messages become messages, but whether they are unknown is
 	// seen only with the chat at hand: they are counted in resolveReferences.
 	var (
@@ -387,6 +391,7 @@ func (w *laneWriter) resolveChats(ctx context.Context) error {
 			from unnest($1::uuid[], $2::text[]) r (a, k) join chats c on c.account_id = r.a and c.external_id = r.k
 			order by c.account_id, c.external_id for update of c`, accounts, keys).Query(w.readChats)
 	}
+	aliases.queueNote(batch)
 	if batch.Len() == 0 {
 		return nil
 	}

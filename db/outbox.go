@@ -671,10 +671,15 @@ func (d *DB) ChatFor(ctx context.Context, accountID string, to switchboard.Recip
 	case to.ChatID != "":
 		err = d.pool.QueryRow(ctx, `select id from chats where id = $1 and account_id = $2`, to.ChatID, accountID).Scan(&id)
 	case to.CustomerID != "":
-		err = d.pool.QueryRow(ctx, `select id from chats where customer_id = $1 and account_id = $2 order by created_at limit 1`, to.CustomerID, accountID).Scan(&id)
+		// A customer who was known by an alias alone has no chat any more.
+		err = d.pool.QueryRow(ctx, `select ca.chat_id from customers cu join chat_aliases ca on ca.account_id = cu.account_id and ca.alias = cu.external_id
+				where cu.id = $1 and cu.account_id = $2
+			union all (select id from chats where customer_id = $1 and account_id = $2 order by created_at limit 1) limit 1`, to.CustomerID, accountID).Scan(&id)
 	case to.Phone != "":
-		err = d.pool.QueryRow(ctx, `select c.id from phone_book p join chats c on c.customer_id = p.customer_id
-			where p.phone = $1 and p.account_id = $2 order by p.updated_at desc limit 1`, to.Phone, accountID).Scan(&id)
+		err = d.pool.QueryRow(ctx, `select coalesce(ca.chat_id, c.id) from phone_book p join customers cu on cu.id = p.customer_id
+				left join chat_aliases ca on ca.account_id = cu.account_id and ca.alias = cu.external_id
+				left join chats c on c.customer_id = cu.id
+			where p.phone = $1 and p.account_id = $2 and (ca.chat_id is not null or c.id is not null) order by p.updated_at desc, c.created_at limit 1`, to.Phone, accountID).Scan(&id)
 	default:
 		return d.chatByAddress(ctx, accountID, keyText(to.ExternalID))
 	}
@@ -683,25 +688,6 @@ func (d *DB) ChatFor(ctx context.Context, accountID string, to switchboard.Recip
 	}
 	if err != nil {
 		return "", fmt.Errorf("finding the recipient's chat: %w", err)
-	}
-	return id, nil
-}
-
-func (d *DB) chatByAddress(ctx context.Context, accountID, external string) (id string, err error) {
-	err = d.tx(ctx, func(tx pgx.Tx) error {
-		batch := &pgx.Batch{}
-		batch.Queue(`insert into customers (id, account_id, external_id) values ($1, $2, $3) on conflict do nothing`, NewID(), accountID, external)
-		batch.Queue(`insert into chats (id, account_id, platform, customer_id, external_id, state)
-			select $1, a.id, a.platform, cu.id, $3, 'closed' from accounts a join customers cu on cu.account_id = a.id and cu.external_id = $3 where a.id = $2
-			on conflict do nothing`, NewID(), accountID, external)
-		batch.Queue(`select id from chats where account_id = $1 and external_id = $2`, accountID, external).QueryRow(func(row pgx.Row) error { return row.Scan(&id) })
-		return tx.SendBatch(ctx, batch).Close()
-	})
-	if errors.Is(err, pgx.ErrNoRows) {
-		return "", fmt.Errorf("account %s: %w", accountID, switchboard.ErrNotFound)
-	}
-	if err != nil {
-		return "", fmt.Errorf("opening the recipient's chat: %w", err)
 	}
 	return id, nil
 }

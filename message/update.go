@@ -36,7 +36,10 @@ type Profile struct {
 type Update struct {
 	Kind UpdateKind
 	// Chat is the platform's key of the chat, unique within the account.
-	Chat     string
+	Chat string
+	// Aliases are other keys under which we may have begun this very chat with
+	// the customer alone: their id, where the platform's key is another.
+	Aliases  []string
 	Customer Profile
 	// PlatformID is the platform's id of the message concerned, unique within
 	// the chat; decimal text where the platform uses numbers.
