@@ -116,6 +116,12 @@ func (c *Config) Validate() error {
 			}
 		}
 	}
+	for _, o := range c.AllowedOrigins {
+		u, err := url.Parse(o)
+		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || (u.Path != "" && u.Path != "/") || u.RawQuery != "" {
+			return bad("ALLOWED_ORIGINS", o, "origins like https://desk.example.org, separated by commas")
+		}
+	}
 	if _, err := c.Proxies(); err != nil {
 		return err
 	}

@@ -78,7 +78,7 @@ func TestValidate(t *testing.T) {
 		want string // empty: taken
 	}{
 		{nil, ""},
-		{[]string{"--database-url=postgres://u:hush@db/x", "--public-url=https://chat.example.org", "--zookeeper-servers=a:2181,b:2181", "--master-key=" + good, "--fetch-allow=10.0.0.0/8,files.local:9000", "--trusted-proxies=10.0.0.1,fd00::/8"}, ""},
+		{[]string{"--database-url=postgres://u:hush@db/x", "--public-url=https://chat.example.org", "--zookeeper-servers=a:2181,b:2181", "--master-key=" + good, "--fetch-allow=10.0.0.0/8,files.local:9000", "--trusted-proxies=10.0.0.1,fd00::/8", "--allowed-origins=https://desk.example.org,http://127.0.0.1:5173/"}, ""},
 		{[]string{"--database-url=mysql://u:hush@db/x"}, "SWITCHBOARD_DATABASE_URL="},
 		{[]string{"--http-addr=8080"}, "SWITCHBOARD_HTTP_ADDR="},
 		{[]string{"--ops-addr=127.0.0.1:99999"}, "SWITCHBOARD_OPS_ADDR="},
@@ -91,6 +91,8 @@ func TestValidate(t *testing.T) {
 		{[]string{"--master-key=hush"}, "head -c 32 /dev/urandom | base64"},
 		{[]string{"--fetch-allow=10.0.0.0/99"}, "SWITCHBOARD_FETCH_ALLOW="},
 		{[]string{"--trusted-proxies=proxy"}, "SWITCHBOARD_TRUSTED_PROXIES="},
+		{[]string{"--allowed-origins=desk.example.org"}, "SWITCHBOARD_ALLOWED_ORIGINS="},
+		{[]string{"--allowed-origins=https://desk.example.org/login"}, "SWITCHBOARD_ALLOWED_ORIGINS="},
 		{[]string{"--log-level=loud"}, "SWITCHBOARD_LOG_LEVEL="},
 		{[]string{"--log-format=xml"}, "SWITCHBOARD_LOG_FORMAT="},
 	} {

@@ -31,6 +31,12 @@ type serveCmd struct {
 	Roles []string `placeholder:"ROLE,..." help:"edge, workers, chathub, loader, filestore; all by default."`
 }
 
+// Validate makes an unknown role wrong use, like any bad flag.
+func (s *serveCmd) Validate() error {
+	_, err := config.ParseRoles(s.Roles)
+	return err
+}
+
 // Run serves until it is told to stop.
 func (s *serveCmd) Run(ctx context.Context, cfg *config.Config) error {
 	roles, err := config.ParseRoles(s.Roles)

@@ -98,7 +98,7 @@ func masterKey(cfg *config.Config) ([]byte, error) {
 		return nil, errors.New("SWITCHBOARD_MASTER_KEY is empty: with a database of your own, every process needs the same 32 bytes in base64, like the output of: head -c 32 /dev/urandom | base64")
 	}
 	if err := os.MkdirAll(cfg.DataDir, 0o755); err != nil {
-		return nil, fmt.Errorf("making the data folder: %w", err)
+		return nil, fmt.Errorf("making the data folder (SWITCHBOARD_DATA_DIR=%s): %w", cfg.DataDir, err)
 	}
 	return secret.LoadOrCreateKey(filepath.Join(cfg.DataDir, "master.key"))
 }
