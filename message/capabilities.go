@@ -258,6 +258,9 @@ func (c *Capabilities) checkButton(kind KeyboardKind, b *KeyButton) error {
 	}
 	switch b.Action {
 	case "", KeyReply:
+		if b.URL != "" {
+			return refuse(RefusedInvalid, "a button with url needs action \"url\"")
+		}
 	case KeyURL:
 		if b.URL == "" {
 			return refuse(RefusedInvalid, "a url button needs url")

@@ -843,6 +843,7 @@ func TestOutboundLimits(t *testing.T) {
 		{"button's payload", "telegram", keyboard("inline", 1, 1, object{"text": "b", "payload": strings.Repeat("ж", 33)}), 1004, "64"},
 		{"button's payload", "viber", keyboard("reply", 1, 1, object{"text": "b", "payload": strings.Repeat("p", 241)}), 1004, "240"},
 		{"button's text", "viber", keyboard("reply", 1, 1, object{"text": strings.Repeat("p", 241)}), 1004, "240"},
+		{"button's url without its action", "telegram viber", keyboard("reply", 1, 1, object{"text": "b", "url": "https://example.org"}), -32602, "action \"url\""},
 		{"buttons in a row", "telegram", keyboard("inline", 1, 9, button), 1004, "8"},
 		{"buttons in a row", "viber", keyboard("reply", 1, 7, button), 1004, "6"},
 		{"buttons", "telegram", keyboard("inline", 13, 8, button), 1004, "100"},
