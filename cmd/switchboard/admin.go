@@ -183,7 +183,10 @@ type accountPause struct {
 // Run pauses an account.
 func (a *accountPause) Run(ctx context.Context, cfg *config.Config) error {
 	return withCore(ctx, cfg, func(c *core) error {
-		return errors.Join(c.admin.PauseAccount(ctx, actor, a.ID, a.Reason), a.show(ctx, c))
+		if err := c.admin.PauseAccount(ctx, actor, a.ID, a.Reason); err != nil {
+			return err
+		}
+		return a.show(ctx, c)
 	})
 }
 
@@ -191,7 +194,12 @@ type accountResume struct{ accountID }
 
 // Run resumes an account.
 func (a *accountResume) Run(ctx context.Context, cfg *config.Config) error {
-	return withCore(ctx, cfg, func(c *core) error { return errors.Join(c.admin.ResumeAccount(ctx, actor, a.ID), a.show(ctx, c)) })
+	return withCore(ctx, cfg, func(c *core) error {
+		if err := c.admin.ResumeAccount(ctx, actor, a.ID); err != nil {
+			return err
+		}
+		return a.show(ctx, c)
+	})
 }
 
 type accountRemove struct{ accountID }
