@@ -29,6 +29,7 @@ type goldenRaw struct {
 type goldenUpdate struct {
 	Kind       message.UpdateKind `json:"kind"`
 	Chat       string             `json:"chat,omitempty"`
+	Aliases    []string           `json:"aliases,omitempty"`
 	Customer   map[string]string  `json:"customer,omitempty"`
 	PlatformID string             `json:"platform_id,omitempty"`
 	At         time.Time          `json:"at,omitzero"`
@@ -44,7 +45,7 @@ type goldenUpdate struct {
 
 func goldenOf(u *message.Update) goldenUpdate {
 	g := goldenUpdate{
-		Kind: u.Kind, Chat: u.Chat, PlatformID: u.PlatformID, At: u.At, ReplyTo: u.ReplyTo,
+		Kind: u.Kind, Chat: u.Chat, Aliases: u.Aliases, PlatformID: u.PlatformID, At: u.At, ReplyTo: u.ReplyTo,
 		Status: u.Status, Failure: u.Failure, UpTo: u.UpTo, Quiet: u.Quiet,
 	}
 	if !u.At.IsZero() {

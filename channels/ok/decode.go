@@ -90,6 +90,7 @@ func (c *channel) Decode(raw []byte) ([]message.Update, error) {
 	u := message.Update{
 		Kind:     message.UpdateMessage,
 		Chat:     e.chat(),
+		Aliases:  aliases(string(cb.Sender.ID)),
 		Customer: message.Profile{ID: string(cb.Sender.ID), Name: string(cb.Sender.Name)},
 		At:       instant(cb.Time.int()),
 	}
@@ -121,6 +122,14 @@ func (c *channel) Decode(raw []byte) ([]message.Update, error) {
 		u.Content = message.Content{Kind: message.KindUnsupported, Unsupported: event}
 		return []message.Update{u}, nil
 	}
+}
+
+// aliases are the addresses by which we may have begun the chat with a user, see recipient.
+func aliases(user string) []string {
+	if id, ok := strings.CutPrefix(user, "user:"); ok {
+		return []string{user, id}
+	}
+	return nil
 }
 
 // service is our word for a system event of a chat.

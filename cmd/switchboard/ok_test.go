@@ -310,6 +310,50 @@ func TestOKStart(t *testing.T) {
 	}
 }
 
+// A conversation begun by a user's id goes on when the user answers, although
+// OK's key of it is another; whoever has answered is found by the id, too.
+func TestOKAnswerToStart(t *testing.T) {
+	t.Parallel()
+	for _, form := range []string{"user:777", "777"} {
+		t.Run(form, func(t *testing.T) {
+			t.Parallel()
+			d := newOKDesk(t)
+			friend := d.acct.Customer("777")
+			_, key, err := d.sys.admin.AddAPIKey(t.Context(), "test", "script")
+			if err != nil {
+				t.Fatal(err)
+			}
+			start := func(external string) switchboard.Chat {
+				var started struct{ Chat switchboard.Chat }
+				d.op.call("chat.start", map[string]any{"account_id": d.account, "external_id": external}, &started)
+				return started.Chat
+			}
+			chat := start(form)
+			out := d.op.send(map[string]any{"chat_id": chat.ID, "client_id": "1", "kind": "text", "text": "good morning"})
+			if _, err := friend.Do("text", simulator.OKAction{Text: "hello to you"}); err != nil {
+				t.Fatal(err)
+			}
+			in := d.op.message("the answer", func(m *message.Message) bool { return m.Text == "hello to you" })
+			if in.ChatID != chat.ID || in.Seq != out.Seq+1 {
+				t.Errorf("the answer is message %d of chat %s, want %d of %s", in.Seq, in.ChatID, out.Seq+1, chat.ID)
+			}
+			for _, external := range []string{"777", "user:777"} {
+				if again := start(external); again.ID != chat.ID || again.Customer.Name == "" {
+					t.Errorf("begun again by %s: chat %+v, want %s", external, again, chat.ID)
+				}
+			}
+			var r struct{ ID string }
+			d.rest("POST", "/api/v1/messages", key, map[string]any{"account_id": d.account, "to": map[string]any{"external_id": "777"}, "text": "by script"}, 202, &r)
+			d.op.message("the script's message", func(m *message.Message) bool {
+				return m.ID == r.ID && m.ChatID == chat.ID && m.Status == message.StatusSent
+			})
+			if got := friend.Messages(); len(got) != 2 || got[1].Text != "by script" {
+				t.Errorf("the friend sees %+v", got)
+			}
+		})
+	}
+}
+
 // OK's errors and a bad line: what can be repeated is, once and in order.
 func TestOKFaults(t *testing.T) {
 	t.Parallel()
