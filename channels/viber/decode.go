@@ -1,7 +1,6 @@
 package viber
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -9,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"switchboard/channels"
 	"switchboard/message"
 )
 
@@ -51,24 +51,11 @@ type received struct {
 	} `json:"location"`
 }
 
-// text is a JSON string without NUL characters; any other value reads as "".
-type text string
-
-// UnmarshalJSON never fails.
-func (t *text) UnmarshalJSON(b []byte) error {
-	*t = ""
-	var s string
-	if err := json.Unmarshal(b, &s); err == nil {
-		*t = text(clean(s))
-	}
-	return nil
-}
-
 // Decode turns a callback into updates. Errors are callbacks that name no
 // customer, or a receipt that names no message.
 func (c *channel) Decode(raw []byte) ([]message.Update, error) {
 	var cb callback
-	if err := decodeLenient(raw, &cb); err != nil {
+	if err := channels.DecodeLenient(raw, &cb); err != nil {
 		return nil, fmt.Errorf("decoding callback: %w", err)
 	}
 	if cb.Event == eventWebhook || cb.ChatID != "" || cb.Message.ChatID != "" {
@@ -234,9 +221,9 @@ func file(m *received, kind message.Kind) (message.Content, error) {
 		Files: []message.File{{
 			Kind:     kind,
 			Name:     string(m.FileName),
-			Size:     max(m.Size.int(), 0),
+			Size:     max(m.Size.Int(), 0),
 			State:    message.FilePending,
-			Duration: int(min(max(m.Duration.int(), 0), math.MaxInt32)),
+			Duration: int(min(max(m.Duration.Int(), 0), math.MaxInt32)),
 			Ref:      string(m.Media),
 		}},
 	}, nil
@@ -310,7 +297,7 @@ func degrees(s scalar, limit float64) (float64, bool) {
 // instant reads milliseconds since 1970; zero where they make no sense. The
 // upper bound is the year 9999, the last that JSON times can write.
 func instant(ms scalar) time.Time {
-	n := ms.int()
+	n := ms.Int()
 	if n <= 0 || n > 253402300799999 {
 		return time.Time{}
 	}

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"switchboard/channels"
 	"switchboard/message"
 )
 
@@ -200,7 +201,7 @@ func (c *channel) call(ctx context.Context, method string, in any, out *message.
 	defer resp.Body.Close()
 	raw, readErr := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	var a answer
-	if decodeLenient(raw, &a) != nil {
+	if channels.DecodeLenient(raw, &a) != nil {
 		a = answer{}
 	}
 	if a.Status == "0" && resp.StatusCode != http.StatusTooManyRequests {

@@ -5,12 +5,9 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
-	"strconv"
-	"strings"
 
 	"switchboard/channels"
 )
@@ -143,7 +140,7 @@ func (c *channel) Split(raw []byte) ([]channels.RawUpdate, error) {
 	return []channels.RawUpdate{{
 		DedupKey: dedupKey(string(e.Event), string(e.Token), user, raw),
 		ChatKey:  user,
-		Order:    e.Time.int(),
+		Order:    e.Time.Int(),
 		Raw:      raw,
 	}}, nil
 }
@@ -196,73 +193,15 @@ func (c *channel) Reply(raw []byte) channels.Reply {
 		Event      scalar `json:"event"`
 		Subscribed bool   `json:"subscribed"`
 	}
-	if err := decodeLenient(raw, &e); err != nil || e.Event != eventStarted || e.Subscribed {
+	if err := channels.DecodeLenient(raw, &e); err != nil || e.Event != eventStarted || e.Subscribed {
 		return channels.Reply{}
 	}
 	return channels.Reply{ContentType: "application/json", Body: bytes.Clone(c.welcome)}
 }
 
-// decodeLenient reads JSON into v and lets fields of an unexpected type be
-// empty: one odd field must not lose a customer's message. The body itself has
-// to be one JSON object.
-func decodeLenient(raw []byte, v any) error {
-	trimmed := bytes.TrimLeft(raw, " \t\r\n")
-	if len(trimmed) == 0 || trimmed[0] != '{' {
-		return errors.New("not a JSON object")
-	}
-	err := json.Unmarshal(raw, v)
-	if _, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		return nil
-	}
-	return err
-}
-
-// scalar is the text of a JSON string or number, exactly as written, whichever
-// of the two Viber chose; everything else reads as "". NUL characters are left
-// out, because a database's text can't hold them.
-type scalar string
-
-// UnmarshalJSON never fails.
-func (s *scalar) UnmarshalJSON(b []byte) error {
-	*s = ""
-	switch {
-	case len(b) == 0:
-	case b[0] == '"':
-		if bytes.IndexByte(b, '\\') < 0 && isASCII(b) {
-			*s = scalar(b[1 : len(b)-1])
-			return nil
-		}
-		var text string
-		if err := json.Unmarshal(b, &text); err == nil {
-			*s = scalar(clean(text))
-		}
-	case b[0] == '-' || b[0] >= '0' && b[0] <= '9':
-		*s = scalar(b)
-	}
-	return nil
-}
-
-// int is the number, or 0 where it isn't a whole 64-bit one.
-func (s scalar) int() int64 {
-	n, err := strconv.ParseInt(string(s), 10, 64)
-	if err != nil {
-		return 0
-	}
-	return n
-}
-
-func isASCII(b []byte) bool {
-	for _, x := range b {
-		if x >= 0x80 {
-			return false
-		}
-	}
-	return true
-}
-
-func clean(s string) string {
-	if strings.IndexByte(s, 0) < 0 {
-		return s
-	}
-	return strings.ReplaceAll(s, "\x00", "")
-}
+// scalar and text are the fields of Viber, which writes some ids as strings or
+// as numbers.
+type (
+	scalar = channels.Scalar
+	text   = channels.Text
+)
