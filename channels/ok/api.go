@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"switchboard/channels"
 	"switchboard/message"
 )
 
@@ -80,13 +81,13 @@ func (c *channel) call(ctx context.Context, r request, answer any) *message.Erro
 func (c *channel) read(resp *http.Response, out *message.Outbound, answer any) *message.Error {
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	var f failed
-	object := err == nil && decodeLenient(raw, &f) == nil
+	object := err == nil && channels.DecodeLenient(raw, &f) == nil
 	code := string(f.Code)
 	if code == "" {
 		code = strings.TrimSpace(resp.Header.Get("Invocation-Error"))
 	}
 	if object && code == "" && resp.StatusCode/100 == 2 {
-		if answer == nil || decodeLenient(raw, answer) == nil {
+		if answer == nil || channels.DecodeLenient(raw, answer) == nil {
 			return nil
 		}
 		object = false

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"switchboard/channels"
 	"switchboard/message"
 )
 
@@ -53,7 +54,7 @@ func (a *attachments) UnmarshalJSON(b []byte) error {
 	}
 	for _, raw := range list {
 		var one attachment
-		if decodeLenient(raw, &one) == nil {
+		if channels.DecodeLenient(raw, &one) == nil {
 			*a = append(*a, one)
 		}
 	}
@@ -76,7 +77,7 @@ type attachment struct {
 // Decode implements channels.Channel. Errors are callbacks that name no person.
 func (c *channel) Decode(raw []byte) ([]message.Update, error) {
 	var cb callback
-	if err := decodeLenient(raw, &cb); err != nil {
+	if err := channels.DecodeLenient(raw, &cb); err != nil {
 		return nil, fmt.Errorf("decoding callback: %w", err)
 	}
 	e := envelope{Event: cb.Event, Type: cb.Type, Time: cb.Time, Press: cb.Press, Sender: cb.Sender.ID, Chat: cb.Recipient.Chat,
@@ -92,12 +93,12 @@ func (c *channel) Decode(raw []byte) ([]message.Update, error) {
 		Chat:     e.chat(),
 		Aliases:  aliases(string(cb.Sender.ID)),
 		Customer: message.Profile{ID: string(cb.Sender.ID), Name: string(cb.Sender.Name)},
-		At:       instant(cb.Time.int()),
+		At:       instant(cb.Time.Int()),
 	}
 	switch event := e.event(); event {
 	case eventMessage:
 		var m received
-		if err := decodeLenient(cb.Message, &m); err != nil {
+		if err := channels.DecodeLenient(cb.Message, &m); err != nil {
 			return nil, fmt.Errorf("callback %q without message", event)
 		}
 		return messages(u, &m), nil

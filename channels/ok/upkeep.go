@@ -90,7 +90,7 @@ func (c *channel) history(ctx context.Context, since time.Time) (all []channels.
 		}
 		for _, chat := range page.Chats {
 			seen++
-			if last := chat.Last.int(); last > 0 && last < since.UnixMilli() {
+			if last := chat.Last.Int(); last > 0 && last < since.UnixMilli() {
 				return all, nil // newest first: the rest is older
 			}
 			if chat.Type == groupChat {
@@ -121,10 +121,10 @@ func (c *channel) chatHistory(ctx context.Context, chat string, since time.Time)
 	for _, raw := range page.Messages {
 		var item callback
 		var m received
-		if decodeLenient(raw, &item) != nil || decodeLenient(item.Message, &m) != nil || m.Mid == "" {
+		if channels.DecodeLenient(raw, &item) != nil || channels.DecodeLenient(item.Message, &m) != nil || m.Mid == "" {
 			continue
 		}
-		at := instant(item.Time.int())
+		at := instant(item.Time.Int())
 		// Service events of old stand in the history as texts of JSON.
 		if item.Sender.ID == "" || strings.HasPrefix(string(item.Sender.ID), "group:") || at.Before(since) || strings.HasPrefix(string(m.Text), `{"ty":`) {
 			continue

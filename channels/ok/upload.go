@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"switchboard/channels"
 	"switchboard/message"
 )
 
@@ -162,7 +163,7 @@ func (c *channel) postForm(ctx context.Context, address *url.URL, contentType st
 		// An empty answer is right; an error is an object all the same.
 		raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 		var f failed
-		if err == nil && (decodeLenient(raw, &f) != nil || f.Code == "") {
+		if err == nil && (channels.DecodeLenient(raw, &f) != nil || f.Code == "") {
 			return nil
 		}
 		return classify(string(f.Code), c.redact(string(f.Message), nil), false)
