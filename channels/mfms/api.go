@@ -1,0 +1,104 @@
+package mfms
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"strings"
+	"sync/atomic"
+
+	"switchboard/message"
+)
+
+// maxAnswer bounds what is read of an answer; real ones have a line.
+const maxAnswer = 1 << 20
+
+// call makes one call and returns the code of an answer that says the message
+// is with MFMS. body nil sends none.
+func (c *channel) call(ctx context.Context, method, where string, body any) (code string, failure *message.Error) {
+	var raw []byte
+	if body != nil {
+		var b bytes.Buffer
+		e := json.NewEncoder(&b)
+		e.SetEscapeHTML(false) // addresses with "&" stay readable in their logs
+		if e.Encode(body) != nil {
+			return "", &message.Error{Kind: message.ErrInvalid, Detail: "the message can't be written as JSON"}
+		}
+		raw = bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+	}
+	if err := ctx.Err(); err != nil {
+		return "", &message.Error{Kind: message.ErrUnavailable, Detail: "the call could not be made", Err: err}
+	}
+	u := *c.base
+	u.Path += where
+	var sent trace
+	req, err := http.NewRequestWithContext(sent.watch(ctx), method, u.String(), bytes.NewReader(raw))
+	if err != nil {
+		return "", &message.Error{Kind: message.ErrAccount, Detail: "setting api_base makes no valid address"}
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json; charset=utf-8")
+	}
+	authorise(req.Header, c.login, c.password)
+	resp, err := c.env.HTTP.Do(req)
+	if err != nil {
+		return "", transportError(err, sent.nothing())
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	return c.verdict(resp, answer, err)
+}
+
+// verdict reads an answer: by its code if it has one, else by the HTTP status.
+func (c *channel) verdict(resp *http.Response, raw []byte, cause error) (string, *message.Error) {
+	var a struct {
+		Code   scalar `json:"code"`
+		Detail scalar `json:"detail"` // the same word in the newer interface
+		Status text   `json:"dlvStatus"`
+	}
+	if cause == nil && decodeLenient(raw, &a) == nil {
+		code := strings.ToLower(string(a.Code))
+		if code == "" {
+			code = strings.ToLower(string(a.Detail))
+		}
+		if code == "" && a.Status != "" {
+			code = codeOK // a report, on being asked for one
+		}
+		v, known := verdicts[code]
+		switch {
+		case known && v.kind == accepted && resp.StatusCode < 500 && (resp.StatusCode/100 == 2 || code != codeOK):
+			return code, nil
+		case known && v.kind != accepted:
+			return "", &message.Error{Kind: v.kind, Code: code, Detail: v.hint}
+		case code != "" && resp.StatusCode/100 == 2:
+			return "", &message.Error{Kind: message.ErrInvalid, Code: c.word(code), Detail: "unknown code"}
+		}
+	}
+	return "", foreign(resp, cause)
+}
+
+// word shows a code that is in no table, if it looks like one: anything else may
+// repeat what we sent.
+func (c *channel) word(code string) string {
+	odd := strings.ContainsFunc(code, func(r rune) bool { return (r < 'a' || r > 'z') && r != '-' && r != '_' })
+	if odd || len(code) > 80 || strings.Contains(code, strings.ToLower(c.password)) {
+		return "unreadable"
+	}
+	return code
+}
+
+// trace tells whether a request can have reached the other side.
+type trace struct{ started, wrote atomic.Bool }
+
+func (t *trace) watch(ctx context.Context) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GetConn:      func(string) { t.started.Store(true) },
+		WroteHeaders: func() { t.wrote.Store(true) },
+	})
+}
+
+// nothing reports that no byte of the request went out, for certain.
+func (t *trace) nothing() bool { return t.started.Load() && !t.wrote.Load() }

@@ -1,0 +1,83 @@
+package mfms
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"switchboard/channels"
+)
+
+// name is the platform's word in the public contract.
+const name = "mfms"
+
+// Platform is WhatsApp over MFMS.
+func Platform() channels.Platform {
+	return channels.Platform{
+		Name: name,
+		Settings: []channels.Setting{
+			{Key: "login", Help: "the connector's login; empty when password is an API key"},
+			{Key: "password", Help: "the connector's password, or the API key when there is no login", Secret: true, Required: true},
+			{Key: "sender", Help: "the subject that MFMS gave to your WhatsApp number, like ACME_WA", Required: true},
+			{Key: "webhook_user", Help: "the user with whom MFMS calls us, chosen by you; goes into the address you register there", Required: true},
+			{Key: "webhook_password", Help: "the password with which MFMS calls us, chosen by you", Secret: true, Required: true},
+		},
+		Open: func(account channels.Account, env channels.Env) (channels.Channel, error) { return open(account, env) },
+	}
+}
+
+// channel is an opened account. It is immutable.
+type channel struct {
+	env                     channels.Env
+	account                 channels.Account
+	login, password, sender string
+	hookUser, hookPassword  string
+	base                    *url.URL // the API's address, path without trailing slash
+	validity                time.Duration
+	ids                     scrambler
+}
+
+var (
+	_ channels.Channel  = (*channel)(nil)
+	_ channels.Webhooks = (*channel)(nil)
+)
+
+func open(account channels.Account, env channels.Env) (*channel, error) {
+	c := &channel{
+		env: env, account: account,
+		login: account.Setting("login", ""), password: account.Setting("password", ""), sender: account.Setting("sender", ""),
+		hookUser: account.Setting("webhook_user", ""), hookPassword: account.Setting("webhook_password", ""),
+		validity: maxValidity, ids: newScrambler(account.ID),
+	}
+	for key, value := range map[string]string{"password": c.password, "sender": c.sender, "webhook_user": c.hookUser, "webhook_password": c.hookPassword} {
+		if value == "" {
+			return nil, fmt.Errorf("setting %s: must not be empty", key)
+		}
+	}
+	for key, value := range map[string]string{"login": c.login, "password": c.password, "sender": c.sender, "webhook_user": c.hookUser, "webhook_password": c.hookPassword} {
+		if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r == 0x7f }) || strings.TrimSpace(value) != value {
+			return nil, fmt.Errorf("setting %s: has control characters, or spaces around it", key)
+		}
+	}
+	// A header holds the key as it is; Basic encodes what it holds.
+	if c.login == "" && strings.ContainsFunc(c.password, func(r rune) bool { return r > '~' || r == ' ' }) {
+		return nil, errors.New("setting password: an API key has letters, digits and signs of ASCII only; with a password set login, too")
+	}
+	for key, user := range map[string]string{"login": c.login, "webhook_user": c.hookUser} {
+		if strings.Contains(user, ":") {
+			return nil, fmt.Errorf("setting %s: must not hold a colon, which ends the user's name in Basic authorisation", key)
+		}
+	}
+	base, err := url.Parse(account.Setting("api_base", apiBase))
+	if err != nil || (base.Scheme != "https" && base.Scheme != "http") || base.Host == "" || base.RawQuery != "" || base.Fragment != "" || base.User != nil {
+		return nil, errors.New("setting api_base: is not an address; use https://host, as MFMS gave it to you, without /api")
+	}
+	base.Path, base.RawPath = strings.TrimSuffix(strings.TrimRight(base.Path, "/"), "/api"), ""
+	c.base = base
+	if d, err := time.ParseDuration(account.Setting("ttl", "")); err == nil {
+		c.validity = min(max(d, minValidity), maxValidity)
+	}
+	return c, nil
+}
