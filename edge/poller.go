@@ -12,9 +12,23 @@ import (
 	"switchboard/internal/queue"
 )
 
-// poll campaigns for every polled account and polls those that this process is
-// elected for, following the list of accounts, until ctx ends.
+// poll polls the accounts that this process is elected for, until ctx ends.
 func (e *Edge) poll(ctx context.Context) {
+	e.follow(ctx, polled, func(ctx context.Context, id string, before int) {
+		var standIn sync.WaitGroup
+		defer standIn.Wait()
+		standIn.Go(func() { e.standIn(ctx, id) })
+		// Platforms limit first contacts per minute: many accounts start spread
+		// out, the first ones at once.
+		if sleep(ctx, time.Duration(max(before-5, 0))*200*time.Millisecond) {
+			e.campaign(ctx, "poll-"+id, func(ctx context.Context) { e.pollElected(ctx, id) })
+		}
+	})
+}
+
+// follow runs do for every account that is wanted, as long as it is: the list of
+// accounts is followed until ctx ends. before is how many were begun before it.
+func (e *Edge) follow(ctx context.Context, wanted func(o *channels.Opened) bool, do func(ctx context.Context, id string, before int)) {
 	var running sync.WaitGroup
 	defer running.Wait()
 	stops := map[string]context.CancelFunc{}
@@ -23,40 +37,35 @@ func (e *Edge) poll(ctx context.Context) {
 			stop()
 		}
 	}()
-	started := 0
-	for {
+	for begun := 0; ; {
 		opened, changed := e.acc.All()
 		for id, stop := range stops {
-			if o := opened[id]; !polled(o) {
+			if !wanted(opened[id]) {
 				stop()
 				delete(stops, id)
 			}
 		}
 		for id, o := range opened {
-			if stops[id] != nil || !polled(o) {
-				continue
+			if stops[id] == nil && wanted(o) {
+				accountCtx, stop := context.WithCancel(ctx)
+				stops[id] = stop
+				before := begun
+				begun++
+				running.Go(func() { do(accountCtx, id, before) })
 			}
-			accountCtx, stop := context.WithCancel(ctx)
-			stops[id] = stop
-			// Platforms limit first contacts per minute: many accounts start
-			// spread out, the first ones at once.
-			delay := time.Duration(max(started-5, 0)) * 200 * time.Millisecond
-			started++
-			running.Go(func() { e.standIn(accountCtx, id) })
-			running.Go(func() {
-				if !sleep(accountCtx, delay) {
-					return
-				}
-				if err := e.bus.Lead(accountCtx, "poll-"+id, func(ctx context.Context) { e.pollElected(ctx, id) }); err != nil && accountCtx.Err() == nil {
-					e.log.ErrorContext(ctx, "campaigning for an account ended", "account", id, "error", err)
-				}
-			})
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-changed:
 		}
+	}
+}
+
+// campaign is bus.Lead until ctx ends.
+func (e *Edge) campaign(ctx context.Context, name string, lead func(ctx context.Context)) {
+	if err := e.bus.Lead(ctx, name, lead); err != nil && ctx.Err() == nil {
+		e.log.ErrorContext(ctx, "campaigning for an account ended", "name", name, "error", err)
 	}
 }
 

@@ -3,7 +3,6 @@ package edge
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"switchboard/channels"
@@ -21,42 +20,11 @@ const (
 )
 
 // upkeep looks after every account whose channel needs it, in the one process
-// that is elected for the account, following the list of accounts, until ctx ends.
+// that is elected for the account, until ctx ends.
 func (e *Edge) upkeep(ctx context.Context) {
-	var running sync.WaitGroup
-	defer running.Wait()
-	stops := map[string]context.CancelFunc{}
-	defer func() {
-		for _, stop := range stops {
-			stop()
-		}
-	}()
-	for {
-		opened, changed := e.acc.All()
-		for id, stop := range stops {
-			if !needsUpkeep(opened[id]) {
-				stop()
-				delete(stops, id)
-			}
-		}
-		for id, o := range opened {
-			if stops[id] != nil || !needsUpkeep(o) {
-				continue
-			}
-			accountCtx, stop := context.WithCancel(ctx)
-			stops[id] = stop
-			running.Go(func() {
-				if err := e.bus.Lead(accountCtx, "upkeep-"+id, func(ctx context.Context) { e.keepAccount(ctx, id) }); err != nil && accountCtx.Err() == nil {
-					e.log.ErrorContext(ctx, "campaigning for an account's upkeep ended", "account", id, "error", err)
-				}
-			})
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-changed:
-		}
-	}
+	e.follow(ctx, needsUpkeep, func(ctx context.Context, id string, _ int) {
+		e.campaign(ctx, "upkeep-"+id, func(ctx context.Context) { e.keepAccount(ctx, id) })
+	})
 }
 
 // needsUpkeep reports whether the account's channel is a channels.Keeper. Paused
