@@ -1,0 +1,288 @@
+package infobip
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"switchboard/channels"
+	"switchboard/message"
+)
+
+// state is a status or an error, in answers and in reports.
+type state struct {
+	Group     channels.Scalar `json:"groupId"`
+	ID        channels.Scalar `json:"id"`
+	Name      channels.Scalar `json:"name"`
+	Permanent bool            `json:"permanent"`
+}
+
+// The groups of statuses.
+const (
+	groupUndeliverable = "2"
+	groupDelivered     = "3"
+	groupExpired       = "4"
+	groupRejected      = "5"
+)
+
+// Numbers that are looked at by themselves.
+const (
+	statusToOperator = "2"    // in the group of what is delivered, and isn't yet
+	statusDuplicate  = "23"   // the message was taken by an earlier attempt
+	statusBlocked    = "87"   // in two groups
+	errorDuplicate   = "7280" // WhatsApp's word for statusDuplicate
+)
+
+// statusOf is our word for a report's status; "" when it says nothing new.
+func statusOf(s *state) message.Status {
+	switch {
+	case s.ID == statusDuplicate:
+		return ""
+	case s.ID == statusToOperator:
+		return message.StatusSent
+	case s.ID == statusBlocked:
+		return message.StatusFailed
+	}
+	switch s.Group {
+	case groupDelivered:
+		return message.StatusDelivered
+	case groupExpired:
+		return message.StatusExpired
+	case groupUndeliverable, groupRejected:
+		return message.StatusFailed
+	}
+	return message.StatusSent
+}
+
+// verdict is what a number means.
+type verdict struct {
+	kind  message.ErrorKind
+	after time.Duration
+	hint  string
+}
+
+// statuses is the table of what is wrong by a status alone.
+var statuses = map[string]verdict{
+	"4":   {message.ErrInvalid, 0, "the network refused the message"},
+	"6":   {message.ErrRecipient, 0, "the number's network can't be reached"},
+	"8":   {message.ErrRecipient, 0, "the number's prefix is unknown"},
+	"9":   {message.ErrInvalid, 0, "the message was not delivered"},
+	"10":  {message.ErrRecipient, 0, "the customer wants no messages"},
+	"11":  {message.ErrAccount, 0, "Infobip refuses the sender"},
+	"12":  {message.ErrAccount, 0, "the account at Infobip has no money left"},
+	"13":  {message.ErrAccount, 0, "the sender is blocked"},
+	"14":  {message.ErrRecipient, 0, "the number is on a blocklist"},
+	"15":  {message.ErrInvalid, 0, "the message was not delivered in time"},
+	"17":  {message.ErrAccount, 0, "the prepaid package has expired"},
+	"18":  {message.ErrRecipient, 0, "a trial account writes to registered numbers only"},
+	"19":  {message.ErrAccount, 0, "no route for this number is set up"},
+	"20":  {message.ErrThrottled, time.Hour, "too many messages to one number within the hour"},
+	"21":  {message.ErrUnavailable, 0, "Infobip had a failure"},
+	"24":  {message.ErrInvalid, 0, "the message's header is wrong"},
+	"25":  {message.ErrInvalid, 0, "the message is too long"},
+	"29":  {message.ErrInvalid, 0, "nobody reported whether it was delivered"},
+	"31":  {message.ErrInvalid, 0, "the message was not sent"},
+	"51":  {message.ErrRecipient, 0, "the recipient is missing"},
+	"52":  {message.ErrRecipient, 0, "the recipient is refused"},
+	"87":  {message.ErrInvalid, 0, "blocked by the protection against fraud"},
+	"99":  {message.ErrInvalid, 0, "Infobip refused the message"},
+	"100": {message.ErrInvalid, 0, "WhatsApp refused the message"},
+}
+
+// chatErrors is the table of WhatsApp's errors.
+var chatErrors = map[string]verdict{
+	"7001": {message.ErrAccount, 0, "the account's configuration is wrong: unknown application"},
+	"7002": {message.ErrRecipient, 0, "the customer has no WhatsApp"},
+	"7003": {message.ErrRecipient, 0, "the customer has blocked the number"},
+	"7004": {message.ErrAccount, 0, "the number is not authorized"},
+	"7005": {message.ErrAccount, 0, "the number is not allowed to do this"},
+	"7006": {message.ErrInvalid, 0, "WhatsApp refuses the request"},
+	"7007": {message.ErrInvalid, 0, "this kind of traffic is not allowed"},
+	"7008": {message.ErrInvalid, 0, "the template's parameters are wrong"},
+	"7009": {message.ErrInvalid, 0, "the template does not exist in this language, or is not approved"},
+	"7010": {message.ErrInvalid, 0, "more than 24 hours since the customer's last message: only a template can be sent"},
+	"7011": {message.ErrAccount, 0, "WhatsApp has an issue with the account"},
+	"7012": {message.ErrThrottled, afterSlow, "the number's gateway is misconfigured at Infobip"},
+	"7013": {message.ErrUnavailable, 0, "Infobip could not download the file"},
+	"7014": {message.ErrUnavailable, 0, "WhatsApp did not take the file from Infobip"},
+	"7015": {message.ErrInvalid, 0, "the file's data is not as WhatsApp wants it"},
+	"7016": {message.ErrInvalid, 0, "the number's quality limit is reached"},
+	"7017": {message.ErrThrottled, afterFlood, "too many messages"},
+	"7018": {message.ErrInvalid, 0, "Infobip could not translate the message"},
+	"7019": {message.ErrAccount, 0, "WhatsApp's bill is not paid"},
+	"7020": {message.ErrRecipient, 0, "the customer's device can't show the message"},
+	"7021": {message.ErrAccount, 0, "WhatsApp has limited the number"},
+	"7022": {message.ErrInvalid, 0, "the file's kind is not supported"},
+	"7023": {message.ErrInvalid, 0, "the message's data does not match"},
+	"7024": {message.ErrThrottled, time.Hour, "not the time for sending"},
+	"7025": {message.ErrRecipient, 0, "the customer's WhatsApp is too old"},
+	"7026": {message.ErrInvalid, 0, "the limit for this kind of message is reached"},
+	"7027": {message.ErrInvalid, 0, "the message's content is blocked"},
+	"7029": {message.ErrRecipient, 0, "the customer's identity has changed and must be confirmed"},
+	"7030": {message.ErrInvalid, 0, "the customer has blocked this template"},
+	"7031": {message.ErrInvalid, 0, "the flow is wrong"},
+	"7032": {message.ErrInvalid, 0, "the customer gets no more marketing messages today"},
+	"7033": {message.ErrInvalid, 0, "the customer wants no marketing messages"},
+	"7034": {message.ErrAccount, 0, "the sender is not registered"},
+	"7035": {message.ErrThrottled, afterSlow, "the permission to call could not be asked for"},
+	"7036": {message.ErrThrottled, afterSlow, "the template is not synced yet"},
+	"7037": {message.ErrThrottled, afterSlow, "the template is not available now"},
+	"7038": {message.ErrAccount, 0, "the WhatsApp account is of the wrong type"},
+	"7050": {message.ErrUnavailable, 0, "WhatsApp had a failure"},
+	"7051": {message.ErrUncertain, 0, "WhatsApp did not answer in time"},
+	"7052": {message.ErrInvalid, 0, "nobody reported whether it was delivered"},
+	"7080": {message.ErrAccount, 0, "an internal error of the account at Infobip"},
+	"7081": {message.ErrAccount, 0, "the account's configuration is wrong"},
+	"7082": {message.ErrUnavailable, 0, "the gateway is temporarily down"},
+	"7083": {message.ErrAccount, 0, "the service is not activated"},
+	"7084": {message.ErrAccount, 0, "data of the sender is missing"},
+	"7102": {message.ErrRecipient, 0, "the customer can't be found by phone"},
+	"7201": {message.ErrRecipient, 0, "the customer's device is not supported"},
+	"7281": {message.ErrAccount, 0, "the message's origin is refused"},
+}
+
+// verdictOf says what an unwanted status means: the error decides where there is
+// one, else the status.
+func verdictOf(status, cause *state) *message.Error {
+	code, v, known := string(cause.ID), verdict{}, false
+	if code != "" && code != "0" {
+		v, known = chatErrors[code]
+		if !known {
+			v = verdict{kind: message.ErrInvalid, hint: "an error of the network"}
+			if !cause.Permanent {
+				v.kind = message.ErrUnavailable
+			}
+		}
+	} else if code = string(status.ID); code != "" {
+		if v, known = statuses[code]; !known {
+			v = verdict{kind: message.ErrInvalid, hint: "a status that is in no document of ours"}
+		}
+	} else {
+		v = verdict{kind: message.ErrInvalid, hint: "Infobip refused the message"}
+	}
+	name := word(first(string(cause.Name), string(status.Name)))
+	if code == string(status.ID) && status.Name != "" {
+		name = word(string(status.Name))
+	}
+	e := &message.Error{Kind: v.kind, Code: code, Detail: v.hint, RetryAfter: v.after, ChatOnly: v.kind == message.ErrThrottled && (code == "20" || code == "7024" || code == "7036" || code == "7037" || code == "7035")}
+	if name != "" {
+		e.Detail = name + ": " + v.hint
+	}
+	return e
+}
+
+// word is a name of Infobip's like EC_NO_SESSION; anything else, which may hold
+// what a customer wrote, is left out.
+func word(s string) string {
+	if len(s) > 80 || strings.ContainsFunc(s, func(r rune) bool {
+		return (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '_'
+	}) {
+		return ""
+	}
+	return s
+}
+
+// failed is both shapes of an error.
+type failed struct {
+	Request struct {
+		Service struct {
+			ID     channels.Scalar     `json:"messageId"`
+			Text   channels.Scalar     `json:"text"`
+			Fields map[string][]string `json:"validationErrors"`
+		} `json:"serviceException"`
+	} `json:"requestError"`
+	Code        channels.Scalar `json:"errorCode"`
+	Description channels.Scalar `json:"description"`
+	Violations  []struct {
+		Property channels.Scalar `json:"property"`
+		Says     channels.Scalar `json:"violation"`
+	} `json:"violations"`
+}
+
+// words is everything it says, which may repeat what was sent.
+func (f *failed) words() string {
+	list := []string{string(f.Request.Service.Text), string(f.Description)}
+	fields := make([]string, 0, len(f.Request.Service.Fields))
+	for field, says := range f.Request.Service.Fields {
+		fields = append(fields, field+" "+strings.Join(says, ", "))
+	}
+	slices.Sort(fields)
+	list = append(list, fields...)
+	for _, v := range f.Violations {
+		list = append(list, string(v.Property+" "+v.Says))
+	}
+	return strings.Join(slices.DeleteFunc(list, func(s string) bool { return strings.TrimSpace(s) == "" }), "; ")
+}
+
+// duplicate reports that the id of the message was used before.
+func (f *failed) duplicate() bool {
+	return f.Request.Service.ID == "REJECTED_DUPLICATE_MESSAGE_ID" || f.Code == errorDuplicate || f.Code == statusDuplicate
+}
+
+// classify says what an answer other than 2xx means.
+func classify(resp *http.Response, f *failed, words string) *message.Error {
+	e := &message.Error{Code: strconv.Itoa(resp.StatusCode), Detail: words}
+	if e.Detail == "" {
+		e.Detail = "HTTP " + strconv.Itoa(resp.StatusCode)
+	}
+	if f.duplicate() {
+		e.Code = errorDuplicate
+	}
+	switch resp.StatusCode {
+	case http.StatusUnauthorized:
+		e.Kind, e.Detail = message.ErrAccount, "Infobip refuses the key in setting api_key: it is wrong, revoked or expired"
+	case http.StatusForbidden:
+		e.Kind, e.Detail = message.ErrAccount, "the key in setting api_key lacks a scope, or the number in setting sender is not the account's"
+	case http.StatusNotFound, http.StatusMethodNotAllowed:
+		e.Kind, e.Detail = message.ErrAccount, "setting api_base is not Infobip's API"
+	case http.StatusTooManyRequests:
+		e.Kind, e.RetryAfter = message.ErrThrottled, retryAfter(resp.Header.Get("Retry-After"))
+	default:
+		switch {
+		case resp.StatusCode >= 500 || resp.StatusCode < 300:
+			e.Kind = message.ErrUncertain
+		case resp.StatusCode < 400:
+			e.Kind, e.Detail = message.ErrUnavailable, "a redirect in place of Infobip's answer"
+		default:
+			e.Kind = message.ErrInvalid
+		}
+	}
+	return e
+}
+
+// retryAfter reads the header's seconds, up to a day.
+func retryAfter(header string) time.Duration {
+	n, err := strconv.Atoi(strings.TrimSpace(header))
+	if err != nil || n < 0 {
+		return 0
+	}
+	return time.Duration(min(n, 86400)) * time.Second
+}
+
+// transportError classifies a call without an answer. unsent says that no byte
+// of it went out.
+func transportError(what string, err error, unsent bool) *message.Error {
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		err = u.Err
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
+		unsent = true
+	}
+	if _, ok := errors.AsType[*net.DNSError](err); ok {
+		unsent = true
+	}
+	e := &message.Error{Kind: message.ErrUncertain, Detail: what + " got no answer", Err: err}
+	if unsent {
+		e.Kind, e.Detail = message.ErrUnavailable, what+" could not be sent"
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		e.Code = "timeout"
+	}
+	return e
+}
