@@ -183,6 +183,9 @@ func Fail(ctx context.Context, err error) error {
 	if p.Status >= 500 && ctx.Err() == nil {
 		slog.Default().ErrorContext(ctx, "request failed", "error", err)
 	}
+	if h, ok := errors.AsType[huma.HeadersError](err); ok {
+		return huma.ErrorWithHeaders(p, h.GetHeaders())
+	}
 	return p
 }
 
