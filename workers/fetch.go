@@ -87,8 +87,30 @@ func (f *fetchWorker) Work(ctx context.Context, job *river.Job[queue.FetchArgs])
 	return nil
 }
 
+// stall is how long a download may bring nothing. Eight that hang would
+// otherwise hold every slot of this process until their timeouts.
+const stall = 30 * time.Second
+
+var errStalled = errors.New("the file's server went silent")
+
+// steady reads r, and calls the whole download off when a read takes longer
+// than stall. Only reads count, not what the store does between them.
+type steady struct {
+	r     io.Reader
+	watch *time.Timer
+}
+
+// Read implements io.Reader.
+func (s steady) Read(p []byte) (int, error) {
+	s.watch.Reset(stall)
+	defer s.watch.Stop()
+	return s.r.Read(p)
+}
+
 func (w *Workers) fetch(ctx context.Context, file queue.StoredFile) (stored queue.StoredFile, reason string, err error) {
 	stored = file
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	account, err := w.deps.Accounts.Get(ctx, file.AccountID)
 	if err != nil {
 		return stored, "", err
@@ -115,10 +137,19 @@ func (w *Workers) fetch(ctx context.Context, file queue.StoredFile) (stored queu
 	if mime == "" {
 		mime = download.Mime
 	}
-	saved, err := w.deps.Files.SaveFetched(ctx, file.ID, name, mime, download.Body, limit)
+	watch := time.AfterFunc(stall, func() { cancel(errStalled) })
+	defer watch.Stop()
+	saved, err := w.deps.Files.SaveFetched(ctx, file.ID, name, mime, steady{download.Body, watch}, limit)
 	if err != nil {
-		return stored, "", err
+		return stored, "", unlessStalled(ctx, err)
 	}
 	saved.ID, saved.State = file.ID, message.FileReady
 	return saved, "", nil
+}
+
+func unlessStalled(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); errors.Is(cause, errStalled) {
+		return cause
+	}
+	return err
 }
