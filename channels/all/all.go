@@ -4,6 +4,7 @@ package all
 
 import (
 	"switchboard/channels"
+	"switchboard/channels/infobip"
 	"switchboard/channels/ok"
 	"switchboard/channels/telegram"
 	"switchboard/channels/viber"
@@ -12,6 +13,7 @@ import (
 
 // Platforms are the messengers that accounts can be made for.
 var Platforms = []channels.Platform{
+	infobip.Platform(),
 	ok.Platform(),
 	telegram.Platform(),
 	viber.Platform(),

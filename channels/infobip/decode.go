@@ -60,7 +60,12 @@ type words struct {
 		Title  channels.Scalar `json:"headline"`
 	} `json:"referral"`
 	Response json.RawMessage `json:"response"`
-	Items    json.RawMessage `json:"productItems"`
+	Items    []struct {
+		ID       channels.Scalar `json:"productRetailerId"`
+		Quantity channels.Scalar `json:"quantity"`
+		Price    channels.Scalar `json:"itemPrice"`
+		Currency channels.Scalar `json:"currency"`
+	} `json:"productItems"`
 }
 
 type card struct {
@@ -204,7 +209,11 @@ func contentsOf(m *words) []message.Content {
 			one.Service = "reaction_removed"
 		}
 	case "ORDER":
-		one.Payload = compact(m.Items)
+		var items []string
+		for _, i := range m.Items {
+			items = append(items, string(i.Quantity+" x "+i.ID+" at "+i.Price+" "+i.Currency))
+		}
+		one.Payload = strings.Join(items, "; ")
 		return unsupported(kind)
 	case "INFECTED_CONTENT":
 		return unsupported("INFECTED_CONTENT: Infobip's scanner took the file away")
@@ -309,7 +318,7 @@ func outside(raw []byte) ([]message.Update, error) {
 		return nil, errors.New("event names no customer")
 	}
 	u := message.Update{
-		Kind: message.UpdateMessage, Chat: chat, PlatformID: "event:" + hash(string(raw)), At: instant(string(ev.Created)),
+		Kind: message.UpdateMessage, Chat: chat, PlatformID: "event:" + hash(chat+"\n"+service+"\n"+string(ev.Created)), At: instant(string(ev.Created)),
 		Customer: message.Profile{ID: chat}, Quiet: true,
 		Content: message.Content{Kind: message.KindService, Service: service},
 	}
