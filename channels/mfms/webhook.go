@@ -142,15 +142,18 @@ const maxKey = 200
 // each an update. What is neither a message nor a report is kept: Decode refuses
 // it, so that somebody gets to see it.
 func (c *channel) Split(raw []byte) ([]channels.RawUpdate, error) {
-	elements := []json.RawMessage{raw}
+	var elements []json.RawMessage
 	if trimmed := bytes.TrimLeft(raw, " \t\r\n"); len(trimmed) > 0 && trimmed[0] == '[' {
-		if err := json.Unmarshal(raw, &elements); err != nil {
+		if json.Unmarshal(raw, &elements) != nil {
 			return nil, errors.New("decoding callback: not JSON")
 		}
 	} else if err := channels.CheckObject(raw); err != nil {
 		return nil, fmt.Errorf("decoding callback: %w", err)
+	} else {
+		elements = []json.RawMessage{raw}
 	}
 	updates := make([]channels.RawUpdate, 0, len(elements))
+	seen := make(map[string]bool, len(elements))
 	for _, element := range elements {
 		var e envelope
 		e.read(element)
@@ -158,6 +161,10 @@ func (c *channel) Split(raw []byte) ([]channels.RawUpdate, error) {
 		if len(dedup) > maxKey {
 			dedup = "raw:" + hash([]byte(dedup))
 		}
+		if seen[dedup] {
+			continue
+		}
+		seen[dedup] = true
 		updates = append(updates, channels.RawUpdate{DedupKey: dedup, ChatKey: chat, Order: order(instant(string(e.at))), Raw: element})
 	}
 	return updates, nil
