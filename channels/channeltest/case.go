@@ -32,6 +32,10 @@ type Case struct {
 	// blame: {"token": "no colon"}. An empty value is a missing setting.
 	BadSettings map[string]string
 
+	// PlainTexts says that a text above buttons is shorter than others: texts at
+	// the limit are planned without buttons.
+	PlainTexts bool
+
 	// Scrub makes requests comparable that hold something random or the time;
 	// it gets the golden file's text. nil: nothing to do.
 	Scrub func(string) string

@@ -192,7 +192,7 @@ func (c *Case) testPlan(t *testing.T) {
 			}
 			out := c.text()
 			out.Text = units(row.n, caps.Text.Unit)
-			if caps.InlineKeyboard {
+			if caps.InlineKeyboard && !c.PlainTexts {
 				out.Keyboard = &message.Keyboard{Kind: message.KeyboardInline, Rows: [][]message.KeyButton{{{Text: "ok", Payload: "ok"}}}}
 			}
 			parts := plan(t, ch, out)
