@@ -34,8 +34,19 @@ func TestBusLockOutlivesItsConnection(t *testing.T) {
 			t.Fatal("the lock was not taken anew")
 		}
 	}
-	if _, err := d.HoldBus(t.Context(), false); err == nil || !strings.Contains(err.Error(), "SWITCHBOARD_ZOOKEEPER_SERVERS") {
-		t.Errorf("a second process: %v", err)
+	// On a slow machine the connection may have timed out once more: then the lock
+	// is free for a moment, and taken anew.
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		second, err := d.HoldBus(t.Context(), false)
+		if err != nil && strings.Contains(err.Error(), "SWITCHBOARD_ZOOKEEPER_SERVERS") {
+			break
+		}
+		if err == nil {
+			second.Release()
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("a second process: %v", err)
+		}
 	}
 	cancel()
 	if err := <-ended; err != nil {
