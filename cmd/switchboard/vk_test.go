@@ -472,7 +472,8 @@ func TestVKFaults(t *testing.T) {
 	fault(simulator.Fault{Kind: simulator.FaultWebhookDelay, Method: "message_new", Delay: simulator.Delay(time.Hour)})
 	u.SendText("lost")
 	d.community.LoseSession()
-	polled(t, "new session", time.Minute, /* a back-off after the faults above may take 30 s */ func() bool {
+	// A back-off after the faults above may take 30 s.
+	polled(t, "new session", time.Minute, func() bool {
 		lost := int64(0)
 		for _, r := range d.community.Requests("a_check") {
 			if r.Code == 3 {
