@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humachi"
@@ -38,6 +39,10 @@ const (
 )
 
 const accessKey = "access"
+
+// callTime is how long one call may take, asking a platform included. A
+// database that is there and says nothing would otherwise hold every caller.
+const callTime = 15 * time.Second
 
 // Tokens checks bearer tokens; *auth.Authenticator is one.
 type Tokens interface {
@@ -103,13 +108,15 @@ func authorize(ctx huma.Context, tokens Tokens, log *slog.Logger) (auth.Principa
 	if !strings.EqualFold(scheme, "Bearer") {
 		token = ""
 	}
-	p, err := tokens.Token(ctx.Context(), strings.TrimSpace(token))
+	timed, cancel := context.WithTimeout(ctx.Context(), callTime)
+	defer cancel()
+	p, err := tokens.Token(timed, strings.TrimSpace(token))
 	switch {
 	case errors.Is(err, auth.ErrNoToken), errors.Is(err, auth.ErrBadToken):
 		return p, problem.New(http.StatusUnauthorized, "unauthorized", err.Error())
 	case err != nil:
 		log.ErrorContext(ctx.Context(), "token could not be checked", "error", err)
-		return p, problem.From(err)
+		return p, problem.From(late(timed, err))
 	}
 	if !Allowed(access, p) {
 		return p, problem.New(http.StatusForbidden, "forbidden", "this needs "+needs[access])
@@ -168,12 +175,22 @@ func Register[I, O any](api huma.API, access Access, method, path, id, tag, summ
 		c(&op)
 	}
 	huma.Register(api, op, func(ctx context.Context, in *I) (*O, error) {
-		out, err := handler(ctx, in)
+		timed, cancel := context.WithTimeout(ctx, callTime)
+		defer cancel()
+		out, err := handler(timed, in)
 		if err != nil {
-			return nil, Fail(ctx, err)
+			return nil, Fail(ctx, late(timed, err))
 		}
 		return out, nil
 	})
+}
+
+// late makes what failed for want of time unavailable rather than broken.
+func late(timed context.Context, err error) error {
+	if errors.Is(timed.Err(), context.DeadlineExceeded) && errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%w: %w", switchboard.ErrUnavailable, err)
+	}
+	return err
 }
 
 // Fail turns a handler's error into its problem document. What is our fault is

@@ -2,11 +2,13 @@ package restapi_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -38,4 +40,33 @@ func TestTooManyLoginsSayWhenToComeBack(t *testing.T) {
 	if after := w.Header().Get("Retry-After"); after != "90" && after != "91" {
 		t.Errorf("Retry-After: %q", after)
 	}
+}
+
+type silent struct{}
+
+func (silent) Token(ctx context.Context, _ string) (auth.Principal, error) {
+	<-ctx.Done() // as a query that is never answered
+	return auth.Principal{}, fmt.Errorf("reading the session: %w", ctx.Err())
+}
+
+// A database that says nothing makes calls fail, not wait for ever.
+func TestCallsEnd(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		router := chi.NewRouter()
+		api := restapi.New(router, "test", silent{}, slog.New(slog.DiscardHandler))
+		call := func(ctx context.Context, _ *struct{}) (*struct{}, error) {
+			<-ctx.Done()
+			return nil, fmt.Errorf("reading: %w", ctx.Err())
+		}
+		restapi.Register(api, restapi.Any, http.MethodGet, "/signed-in", "signedIn", "T", "", call)
+		restapi.Register(api, restapi.Public, http.MethodGet, "/public", "public", "T", "", call)
+		for _, path := range []string{"/signed-in", "/public"} {
+			start, w := time.Now(), httptest.NewRecorder()
+			router.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil))
+			if w.Code != http.StatusServiceUnavailable || time.Since(start) != 15*time.Second || !strings.Contains(w.Body.String(), `"code":"unavailable"`) {
+				t.Errorf("%s: %d after %v: %s", path, w.Code, time.Since(start), w.Body)
+			}
+		}
+	})
 }
