@@ -285,6 +285,10 @@ func report(r *received, e *envelope, chat string) message.Update {
 		u.At, u.Status = instant(string(r.Seen)), message.StatusRead
 		return u
 	}
+	if r.Error.ID == errorDuplicate {
+		// Of a repetition that was refused; the message itself was taken.
+		return message.Update{Kind: message.UpdateIgnore}
+	}
 	u.At = instant(string(r.Done))
 	u.Status = statusOf(&r.Status)
 	switch u.Status {
