@@ -47,7 +47,9 @@ type Config struct {
 	MaxReplay int
 	// HelloWait is how long a new connection may wait with its hello. Default 30 s.
 	HelloWait time.Duration
-	// WriteWait is how long the network may take for one frame. Default 5 s.
+	// WriteWait is how long the network may take for one frame. A client that
+	// reads again within it is still told 4408, for which the frame that it
+	// left half read has to be finished first. Default 15 s.
 	WriteWait time.Duration
 	// PingEvery and PongWait: a ping every 25 s keeps proxies (usually 60 s)
 	// from cutting idle connections; silence for 60 s ends one.
@@ -85,7 +87,7 @@ func (c Config) withDefaults() Config {
 		c.MaxFrame = 256 << 10
 	}
 	wait(&c.HelloWait, 30*time.Second)
-	wait(&c.WriteWait, 5*time.Second)
+	wait(&c.WriteWait, 15*time.Second)
 	wait(&c.PingEvery, 25*time.Second)
 	wait(&c.PongWait, 60*time.Second)
 	wait(&c.CallTimeout, 10*time.Second)
