@@ -32,6 +32,13 @@ type AccountOptions struct {
 	// when FreeMessages are used up, "no_balance" with 24, "charged" lets them pass.
 	Billing      *string `json:"billing,omitempty"`
 	FreeMessages *int    `json:"free_messages,omitempty"`
+	// Webhook is the address to call, with user and password in it, of platforms
+	// whose people enter it by hand (MFMS).
+	Webhook *string `json:"webhook,omitempty"`
+	// Window (WhatsApp): who has not written for 24 hours gets templates only.
+	Window *bool `json:"window,omitempty"`
+	// Templates (WhatsApp) are the approved texts; {{1}} stands for any words.
+	Templates *[]string `json:"templates,omitempty"`
 }
 
 // Limits are an account's rates. Zero fields keep the documented figure.
@@ -77,6 +84,9 @@ type settings struct {
 	inboundReceipts bool
 	billing         string
 	freeMessages    int
+	webhook         string
+	window          bool
+	templates       []string
 }
 
 func (s settings) with(o AccountOptions) settings {
@@ -89,6 +99,9 @@ func (s settings) with(o AccountOptions) settings {
 	assign(&s.inboundReceipts, o.InboundReceipts)
 	assign(&s.billing, o.Billing)
 	assign(&s.freeMessages, o.FreeMessages)
+	assign(&s.webhook, o.Webhook)
+	assign(&s.window, o.Window)
+	assign(&s.templates, o.Templates)
 	return s
 }
 

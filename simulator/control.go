@@ -110,7 +110,7 @@ func (s *Simulator) controlRoutes() http.Handler {
 			return nil, err
 		}
 		a.core().Set(o)
-		if o.FreeMessages != nil {
+		if o.FreeMessages != nil || o.Webhook != nil || o.Window != nil || o.Templates != nil {
 			a.changed()
 		}
 		return a.describe(), nil
