@@ -5,6 +5,7 @@ package all
 import (
 	"switchboard/channels"
 	"switchboard/channels/infobip"
+	"switchboard/channels/mfms"
 	"switchboard/channels/ok"
 	"switchboard/channels/telegram"
 	"switchboard/channels/viber"
@@ -14,6 +15,7 @@ import (
 // Platforms are the messengers that accounts can be made for.
 var Platforms = []channels.Platform{
 	infobip.Platform(),
+	mfms.Platform(),
 	ok.Platform(),
 	telegram.Platform(),
 	viber.Platform(),
