@@ -15,11 +15,12 @@ import (
 // callback is every callback's fields together.
 type callback struct {
 	envelope
-	Sender  user     `json:"sender"`
-	User    user     `json:"user"`
-	Message received `json:"message"`
-	Context text     `json:"context"` // of a deep link, with conversation_started
-	Desc    text     `json:"desc"`    // of failed
+	Sender     user     `json:"sender"`
+	User       user     `json:"user"`
+	Message    received `json:"message"`
+	Subscribed bool     `json:"subscribed"` // of conversation_started
+	Context    text     `json:"context"`    // of a deep link, with conversation_started
+	Desc       text     `json:"desc"`       // of failed
 }
 
 type user struct {
@@ -92,8 +93,14 @@ func (c *channel) Decode(raw []byte) ([]message.Update, error) {
 		}
 		return []message.Update{u}, nil
 	case eventStarted:
-		// Only looked at: the customer can't be written to until they write.
-		return []message.Update{service(u, token, "started", string(cb.Context))}, nil
+		started := service(u, token, "started", string(cb.Context))
+		if !cb.Subscribed {
+			// Only looked at: the customer can't be written to until they write.
+			return []message.Update{started}, nil
+		}
+		contactable := u
+		contactable.Kind, contactable.Reachable, contactable.Quiet = message.UpdateContactable, true, true
+		return []message.Update{contactable, started}, nil
 	case eventSubscribed, eventUnsubscribed:
 		contactable := u
 		contactable.Kind = message.UpdateContactable
