@@ -189,10 +189,10 @@ func (u *MFMSCustomer) write(a MFMSAction, in *mfmsInbound, t *tracker) (Sent, e
 	acct.mu.Lock()
 	acct.next++
 	id := strconv.FormatUint(acct.next, 10)
-	if acct.subject == "" {
-		acct.subject = "ACME_WA"
-	}
 	subject := acct.subject
+	if subject == "" { // not told yet
+		subject = "ACME_WA"
+	}
 	acct.mu.Unlock()
 	now := time.Now()
 	u.mu.Lock()

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"switchboard"
@@ -83,6 +84,8 @@ type demoCmd struct {
 
 // The demo's accounts, made once per data folder.
 const (
+	demoMFMSLogin     = "demo"
+	demoMFMSPassword  = "password-of-the-simulator"
 	demoOKToken       = "tknDemoGroup01:DEMO0KEY0OF0THE0SIMULATOR"
 	demoTelegramToken = "7000000001:demo-bot-token-of-the-simulator-000"
 	demoVKToken       = "vk1.a.123456789.demo-token-of-the-simulator"
@@ -119,7 +122,7 @@ func (d *demoCmd) Run(ctx context.Context, cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
-	password, err := d.prepare(ctx, c, base)
+	password, err := d.prepare(ctx, c, base, "http://"+public.Addr().String(), sim)
 	if err != nil {
 		return err
 	}
@@ -159,7 +162,7 @@ func freeFrom(addr string) string {
 
 // prepare makes the demo's operator and accounts, once, and points the accounts
 // at this run's simulator.
-func (d *demoCmd) prepare(ctx context.Context, c *core, base string) (password string, err error) {
+func (d *demoCmd) prepare(ctx context.Context, c *core, base, public string, sim *simulator.Simulator) (password string, err error) {
 	password, err = demoPassword(filepath.Join(c.cfg.DataDir, "demo.password"))
 	if err != nil {
 		return "", err
@@ -187,18 +190,25 @@ func (d *demoCmd) prepare(ctx context.Context, c *core, base string) (password s
 		platform, name string
 		settings       map[string]string
 	}{
+		{"mfms", "Demo WhatsApp (MFMS)", map[string]string{"login": demoMFMSLogin, "password": demoMFMSPassword, "sender": "ACME_WA", "webhook_user": "mfms", "webhook_password": demoMFMSPassword, "api_base": base + "/mfms"}},
 		{"ok", "Demo OK", map[string]string{"token": demoOKToken, "api_base": base + "/ok"}},
 		{"telegram", "Demo Telegram", map[string]string{"token": demoTelegramToken, "api_base": base + "/telegram"}},
 		{"viber", "Demo Viber", map[string]string{"token": demoViberToken, "api_base": base + "/viber", "sender_name": "Demo Shop", "welcome": "Hello! Ask us anything."}},
 		{"vk", "Demo VK", map[string]string{"token": demoVKToken, "group_id": "123456789", "api_base": base + "/vk"}},
 	} {
-		if id := have[a.platform]; id != "" {
+		id := have[a.platform]
+		if id != "" {
 			_, err = c.admin.SetAccount(ctx, "demo", id, "", a.settings)
 		} else {
-			_, err = c.admin.AddAccount(ctx, "demo", a.platform, a.name, a.settings)
+			var added switchboard.Account
+			added, err = c.admin.AddAccount(ctx, "demo", a.platform, a.name, a.settings)
+			id = added.ID
 		}
 		if err != nil {
 			return "", err
+		}
+		if a.platform == "mfms" { // its people enter the address by hand
+			sim.MFMS(demoMFMSLogin + ":" + demoMFMSPassword).SetWebhook(strings.Replace(public, "://", "://mfms:"+demoMFMSPassword+"@", 1) + "/webhooks/mfms/" + id)
 		}
 	}
 	return password, nil
@@ -267,7 +277,7 @@ func (s *simulateCmd) Run(ctx context.Context, cfg *config.Config) error {
 	g.Add(service.HTTP("simulator listener", l, sim, log))
 	g.Add(service.Part{Name: "simulator", Run: sim.Run, Budget: 8 * time.Second})
 	return g.Run(ctx, func() {
-		fmt.Printf("telegram api_base: %[1]s/telegram\nviber api_base: %[1]s/viber\nok api_base: %[1]s/ok\nvk api_base: %[1]s/vk\ncontrol: %[1]s/control/\n", "http://"+l.Addr().String())
+		fmt.Printf("telegram api_base: %[1]s/telegram\nviber api_base: %[1]s/viber\nok api_base: %[1]s/ok\nvk api_base: %[1]s/vk\nmfms api_base: %[1]s/mfms\ncontrol: %[1]s/control/\n", "http://"+l.Addr().String())
 	})
 }
 
