@@ -1,0 +1,331 @@
+package all_test
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"switchboard/channels"
+	"switchboard/channels/all"
+	"switchboard/message"
+)
+
+var update = flag.Bool("update", false, "write the generated part of docs/channels.md")
+
+// columns are the messengers of the table, and the platforms that carry them.
+var columns = []struct {
+	name      string
+	platforms []string
+}{
+	{"Telegram", []string{"telegram"}},
+	{"WhatsApp", []string{"infobip", "mfms"}},
+	{"Viber", []string{"viber"}},
+	{"VK", []string{"vk"}},
+	{"OK", []string{"ok"}},
+}
+
+// matrix is the product's promise: y yes, p possible, n not. (Telegram and Viber
+// ask the customer for the phone by a button.)
+const matrix = `
+chat conversation                   y y y y y
+customer's phone                    y y y n n
+reply keyboards                     y n y y n
+buttons in the feed                 y n n n n
+edit own messages                   p n n p n
+delete own messages                 p n n p n
+operator starts the conversation    y y y y y
+accepted by the network             p p p p p
+delivered to the customer           n n p n n
+read by the customer                n n p n n
+customer's avatar                   p p p y n
+operator's avatar                   n n y n n
+emoji both ways                     y y y y y
+receive images                      y y y y y
+send images                         y y y y y
+receive video                       y y y y y
+send video                          p p p p p
+receive stickers                    y y y y n
+send stickers                       p p p p n
+receive documents                   y y y y n
+send documents                      y y y y n
+receive audio                       y n n n n
+send audio                          y n n n n
+receive voice messages              y n n y n
+send voice messages                 p n n p n
+receive contact                     y n y n n
+send contact                        y n y n n
+receive location                    y n y p n
+send location                       y n y p n
+see forwarded messages              y p n y n
+forward a message                   p p n p n
+`
+
+// beyond is what works over these platforms although the table says no: their
+// documents have gained it.
+var beyond = map[string]string{
+	"buttons in the feed":       "infobip mfms vk ok",
+	"delivered to the customer": "infobip mfms",
+	"read by the customer":      "infobip mfms vk",
+	"receive stickers":          "ok",
+	"receive documents":         "ok",
+	"send documents":            "ok",
+	"receive audio":             "infobip mfms vk",
+	"send audio":                "infobip mfms viber ok",
+	"receive voice messages":    "infobip mfms ok",
+	"send voice messages":       "infobip mfms viber ok",
+	"receive contact":           "infobip mfms ok",
+	"send contact":              "infobip",
+	"receive location":          "infobip mfms ok",
+	"send location":             "infobip mfms",
+}
+
+// functions tells by the declared data whether a platform has a function.
+var functions = map[string]func(c *message.Capabilities) bool{
+	"chat conversation":                func(c *message.Capabilities) bool { return sends(c, message.KindText) && receives(c, message.KindText) },
+	"customer's phone":                 func(c *message.Capabilities) bool { return c.RequestPhone || c.StartByPhone },
+	"reply keyboards":                  func(c *message.Capabilities) bool { return c.ReplyKeyboard },
+	"buttons in the feed":              func(c *message.Capabilities) bool { return c.InlineKeyboard },
+	"edit own messages":                func(c *message.Capabilities) bool { return c.Edit },
+	"delete own messages":              func(c *message.Capabilities) bool { return c.Delete },
+	"operator starts the conversation": func(c *message.Capabilities) bool { return c.StartByID || c.StartByPhone },
+	"accepted by the network":          func(*message.Capabilities) bool { return true }, // status sent, of every channel
+	"delivered to the customer":        func(c *message.Capabilities) bool { return c.Delivered },
+	"read by the customer":             func(c *message.Capabilities) bool { return c.Read },
+	"customer's avatar":                func(c *message.Capabilities) bool { return c.CustomerAvatar },
+	"operator's avatar":                func(c *message.Capabilities) bool { return c.OperatorAvatar },
+	"emoji both ways":                  func(c *message.Capabilities) bool { return sends(c, message.KindText) && receives(c, message.KindText) },
+	"see forwarded messages":           func(c *message.Capabilities) bool { return c.Forwarded },
+	"forward a message":                func(c *message.Capabilities) bool { return c.Forward },
+}
+
+func init() {
+	for name, kind := range map[string]message.Kind{"images": message.KindImage, "video": message.KindVideo, "stickers": message.KindSticker, "documents": message.KindDocument,
+		"audio": message.KindAudio, "voice messages": message.KindVoice, "contact": message.KindContact, "location": message.KindLocation} {
+		functions["receive "+name] = func(c *message.Capabilities) bool { return receives(c, kind) }
+		functions["send "+name] = func(c *message.Capabilities) bool { return sends(c, kind) }
+	}
+}
+
+func sends(c *message.Capabilities, k message.Kind) bool    { return slices.Contains(c.Send, k) }
+func receives(c *message.Capabilities, k message.Kind) bool { return slices.Contains(c.Receive, k) }
+
+// settings are what an account of each platform needs at least.
+var settings = map[string]map[string]string{
+	"telegram": {"token": "7000000001:AAtestTokenOfTheSimulator0123456789"},
+	"viber":    {"token": "4f1a2b3c4d5e6f70-8192a3b4c5d6e7f8-0a1b2c3d4e5f6071", "sender_name": "Shop"},
+	"vk":       {"token": "vk1.a.0123456789abcdef", "group_id": "123456789"},
+	"ok":       {"token": "tkn1O0123456789abcdef:CBA0123456789"},
+	"infobip":  {"api_key": "0123456789abcdef0123456789abcdef-01234567-89ab-cdef-0123-456789abcdef", "sender": "441134960000", "webhook_user": "hook", "webhook_password": "password of the hook", "api_base": "https://x1y2z3.api.infobip.com"},
+	"mfms":     {"login": "shop", "password": "password", "sender": "79990000000", "webhook_user": "hook", "webhook_password": "password of the hook"},
+}
+
+// declared opens an account of each platform and returns what it declares.
+func declared(t *testing.T) map[string]message.Capabilities {
+	t.Helper()
+	found := map[string]message.Capabilities{}
+	for _, p := range all.Platforms {
+		c, err := p.Open(channels.Account{ID: "0198aaaa-0000-7000-8000-000000000000", Platform: p.Name, Name: "x", Settings: settings[p.Name]}, channels.Env{HTTP: http.DefaultClient, Fetch: http.DefaultClient})
+		if err != nil {
+			t.Fatalf("%s: %v", p.Name, err)
+		}
+		found[p.Name] = c.Capabilities()
+	}
+	return found
+}
+
+type row struct {
+	name  string
+	cells []string
+}
+
+func rows() (list []row) {
+	for line := range strings.Lines(strings.TrimSpace(matrix)) {
+		fields := strings.Fields(line)
+		n := len(fields) - len(columns)
+		list = append(list, row{strings.Join(fields[:n], " "), fields[n:]})
+	}
+	return list
+}
+
+// What the table promises is declared, and what it denies is not, unless it is
+// listed as beyond it.
+func TestMatrix(t *testing.T) {
+	t.Parallel()
+	caps := declared(t)
+	if len(rows()) != len(functions) {
+		t.Fatalf("%d rows, %d functions", len(rows()), len(functions))
+	}
+	for _, r := range rows() {
+		has := functions[r.name]
+		if has == nil {
+			t.Fatalf("no function called %q", r.name)
+		}
+		for i, col := range columns {
+			for _, platform := range col.platforms {
+				c, ok := caps[platform]
+				if !ok {
+					t.Errorf("%s is not registered", platform)
+					continue
+				}
+				more := slices.Contains(strings.Fields(beyond[r.name]), platform)
+				switch got := has(&c); {
+				case r.cells[i] == "y" && !got:
+					t.Errorf("%s: %s is promised and not declared", platform, r.name)
+				case r.cells[i] == "n" && got != more:
+					t.Errorf("%s: %s is declared %v, listed as beyond the table %v", platform, r.name, got, more)
+				case r.cells[i] != "n" && more:
+					t.Errorf("%s: %s is not beyond the table", platform, r.name)
+				}
+			}
+		}
+	}
+}
+
+// The table's limits are the accounts' defaults, where the platforms' documents
+// allow them.
+func TestLimits(t *testing.T) {
+	t.Parallel()
+	const mb = 1_000_000
+	caps := declared(t)
+	for platform, want := range map[string]struct {
+		rate        float64
+		text        int
+		photo, file int64 // photo: the largest picture sent as one or, over the platform's limit, as a document
+	}{
+		"telegram": {30, 4000, 50 * mb, 50 * mb},
+		"viber":    {0, 7000, 50 * mb, 50 * mb}, // the table's 8000 characters are over the documents' 7000
+		"vk":       {3, 4000, 200 * mb, 200 * mb},
+	} {
+		c := caps[platform]
+		photo := c.FileBytes[message.KindImage]
+		if photo == 0 {
+			photo = c.FileBytes[message.KindDocument]
+		}
+		if (want.rate != 0 && c.Rate.PerSecond != want.rate) || c.Text.Max != want.text || photo < want.photo || c.FileBytes[message.KindDocument] < want.file {
+			t.Errorf("%s: %v/s, text %d, picture %d, file %d; want %+v", platform, c.Rate.PerSecond, c.Text.Max, photo, c.FileBytes[message.KindDocument], want)
+		}
+	}
+}
+
+const (
+	document = "../../docs/channels.md"
+	begin    = "<!-- generated: go test ./channels/all -update -->\n"
+	end      = "<!-- end of the generated part -->\n"
+)
+
+// The tables of docs/channels.md are what the platforms declare.
+func TestDocument(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, rest, ok1 := bytes.Cut(text, []byte(begin))
+	_, tail, ok2 := bytes.Cut(rest, []byte(end))
+	if !ok1 || !ok2 {
+		t.Fatalf("%s lacks the marks of the generated part", document)
+	}
+	want := slices.Concat(head, []byte(begin), generated(declared(t)), []byte(end), tail)
+	if *update {
+		if err := os.WriteFile(document, want, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if !bytes.Equal(text, want) {
+		t.Errorf("%s is not what the platforms declare; run: go test ./channels/all -update", document)
+	}
+}
+
+func generated(caps map[string]message.Capabilities) []byte {
+	var b bytes.Buffer
+	var platforms, titles []string
+	for _, col := range columns {
+		for _, p := range col.platforms {
+			platforms = append(platforms, p)
+			title := col.name
+			if len(col.platforms) > 1 {
+				title += " (" + p + ")"
+			}
+			titles = append(titles, title)
+		}
+	}
+	fmt.Fprintf(&b, "\n| | %s |\n|---|%s\n", strings.Join(titles, " | "), strings.Repeat("---|", len(titles)))
+	for _, r := range rows() {
+		fmt.Fprintf(&b, "| %s |", r.name)
+		for i, col := range columns {
+			for _, p := range col.platforms {
+				c := caps[p]
+				cell := "–"
+				if functions[r.name](&c) {
+					cell = "yes"
+					if r.cells[i] == "n" {
+						cell = "yes +"
+					}
+				}
+				fmt.Fprintf(&b, " %s |", cell)
+			}
+		}
+		b.WriteString("\n")
+	}
+	b.WriteString("\nyes +: beyond what was promised for the channel, because its documents have it today.\n\n")
+	fmt.Fprintf(&b, "| limit | %s |\n|---|%s\n", strings.Join(titles, " | "), strings.Repeat("---|", len(titles)))
+	limit := func(name string, cell func(c *message.Capabilities) string) {
+		fmt.Fprintf(&b, "| %s |", name)
+		for _, p := range platforms {
+			c := caps[p]
+			fmt.Fprintf(&b, " %s |", cell(&c))
+		}
+		b.WriteString("\n")
+	}
+	limit("messages/s of an account", func(c *message.Capabilities) string { return number(c.Rate.PerSecond) })
+	limit("messages/s to one chat", func(c *message.Capabilities) string { return number(c.ChatRate.PerSecond) })
+	limit("text of one message; longer ones are split", func(c *message.Capabilities) string { return fmt.Sprintf("%d %s", c.Text.Max, units[c.Text.Unit]) })
+	limit("text beside files; longer ones follow", func(c *message.Capabilities) string {
+		if c.Caption.Max == 0 {
+			return "–"
+		}
+		return fmt.Sprintf("%d %s", c.Caption.Max, units[c.Caption.Unit])
+	})
+	for _, k := range []message.Kind{message.KindImage, message.KindVideo, message.KindAudio, message.KindVoice, message.KindSticker, message.KindDocument} {
+		limit(string(k), func(c *message.Capabilities) string {
+			if !sends(c, k) {
+				return "–"
+			}
+			n := c.FileBytes[k]
+			if n == 0 {
+				n = c.FileBytes[message.KindDocument]
+			}
+			return size(n)
+		})
+	}
+	limit("files of one message", func(c *message.Capabilities) string { return fmt.Sprint(max(c.MaxFiles, 1)) })
+	limit("largest file fetched", func(c *message.Capabilities) string { return size(c.FetchBytes) })
+	b.WriteString("\n")
+	return b.Bytes()
+}
+
+var units = map[message.Unit]string{message.UnitUTF16: "UTF-16 units", message.UnitRunes: "characters", message.UnitBytes: "bytes"}
+
+func number(x float64) string {
+	if x == 0 {
+		return "–"
+	}
+	return fmt.Sprint(x)
+}
+
+func size(n int64) string {
+	switch {
+	case n == 0:
+		return "–"
+	case n%(1<<20) == 0:
+		return fmt.Sprintf("%d MiB", n>>20)
+	case n >= 1_000_000:
+		return fmt.Sprintf("%d MB", n/1_000_000)
+	default:
+		return fmt.Sprintf("%d KB", n/1000)
+	}
+}
