@@ -155,6 +155,12 @@ type Webhooks interface {
 	Reply(raw []byte) Reply
 }
 
+// Probed is a channel whose platform first tries the webhook's address by HEAD or
+// GET, without credentials, and wants an empty 200.
+type Probed interface {
+	Probed() bool
+}
+
 // ErrNoSignature is (or is wrapped by) Verify's error when the platform's
 // signature is missing, as opposed to wrong.
 var ErrNoSignature = errors.New("signature is missing")

@@ -13,7 +13,7 @@ import (
 	"switchboard/internal/queue"
 )
 
-// Routes mounts the webhooks: POST (and GET, where a platform verifies by it)
+// Routes mounts the webhooks: POST (and GET and HEAD, where a platform verifies by them)
 // /webhooks/{platform}/{account_id}.
 //
 // Answers: 200 after the commit; 400 when the body is not the platform's JSON;
@@ -23,11 +23,17 @@ import (
 func (e *Edge) Routes(r chi.Router) {
 	r.Post("/webhooks/{platform}/{account}", e.webhook)
 	r.Get("/webhooks/{platform}/{account}", e.webhookProbe)
+	r.Head("/webhooks/{platform}/{account}", e.webhookProbe)
 }
 
-// webhookProbe answers people who open the address in a browser.
+// webhookProbe answers platforms that try the address, and people who open it in
+// a browser.
 func (e *Edge) webhookProbe(w http.ResponseWriter, r *http.Request) {
-	if _, _, ok := e.channelOf(w, r); ok {
+	if account, _, ok := e.channelOf(w, r); ok {
+		if p, is := account.Channel.(channels.Probed); is && p.Probed() {
+			w.WriteHeader(http.StatusOK)
+			return
+		}
 		w.Header().Set("Allow", "POST")
 		problem.Write(w, http.StatusMethodNotAllowed, "method_not_allowed", "this address takes the platform's POST callbacks")
 	}

@@ -42,6 +42,7 @@ type channel struct {
 var (
 	_ channels.Channel  = (*channel)(nil)
 	_ channels.Webhooks = (*channel)(nil)
+	_ channels.Probed   = (*channel)(nil)
 )
 
 func open(account channels.Account, env channels.Env) (*channel, error) {

@@ -42,6 +42,10 @@ func (c *channel) Verify(header http.Header, _ map[string][]string, _ []byte) er
 	return nil
 }
 
+// Probed implements channels.Probed: the newer interface tries the address when it
+// is registered.
+func (c *channel) Probed() bool { return true }
+
 // kind is what an element of a callback is, told by its keys.
 type kind int
 

@@ -423,6 +423,20 @@ func TestMFMSWebhook(t *testing.T) {
 			t.Errorf("%s of %q: %d, want %d", c.body, c.user, got, c.want)
 		}
 	}
+	for _, method := range []string{"HEAD", "GET"} { // tried before it is called
+		req, err := http.NewRequestWithContext(t.Context(), method, d.http+"/webhooks/mfms/"+d.account, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode != 200 {
+			t.Errorf("%s: %d", method, res.StatusCode)
+		}
+	}
 	polled(t, "update in quarantine", 10*time.Second, func() bool {
 		var q struct{ Items []json.RawMessage }
 		d.rest("GET", "/api/v1/quarantine", d.token, nil, 200, &q)
