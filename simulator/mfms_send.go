@@ -17,8 +17,8 @@ import (
 const (
 	maxMFMSID      = 36
 	maxMFMSText    = 4096
-	maxMFMSCaption = 1024
-	maxMFMSName    = 70 // of the newer interface
+	maxMFMSCaption = 1024 // and of a text above buttons
+	maxMFMSName    = 70   // of the newer interface
 	maxMFMSButtons = 3
 	mfmsWindow     = 24 * time.Hour
 )
@@ -182,7 +182,7 @@ func (m *mfmsMessage) readKeyboard(raw json.RawMessage) (code string) {
 			m.buttons = append(m.buttons, Button{Text: b.Text, Data: b.Payload, Action: b.Type, URL: b.URL})
 		}
 	}
-	if len(m.buttons) == 0 || len(m.buttons) > maxMFMSButtons || m.text == "" {
+	if len(m.buttons) == 0 || len(m.buttons) > maxMFMSButtons || m.text == "" || utf8.RuneCountInString(m.text) > maxMFMSCaption {
 		return "error-content-format"
 	}
 	m.keyboard = bytes.Clone(raw)

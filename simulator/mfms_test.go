@@ -175,6 +175,8 @@ func TestMFMSRefuses(t *testing.T) {
 		"no longitude":    {obj{"contentType": "location", "latitude": 1}, "error-longtitude-not-specified"},
 		"off the Earth":   {obj{"contentType": "location", "latitude": 91, "longitude": 1}, "error-content-format"},
 		"three buttons":   {obj{"keyboard": rows(yes, yes, yes)}, "ok"},
+		"buttons, 1024":   {obj{"text": strings.Repeat("я", 1024), "keyboard": rows(yes)}, "ok"},
+		"buttons, 1025":   {obj{"text": strings.Repeat("я", 1025), "keyboard": rows(yes)}, "error-content-format"},
 		"four buttons":    {obj{"keyboard": rows(yes, yes, yes, yes)}, "error-content-format"},
 		"long button":     {obj{"keyboard": rows(button("QUICK_REPLY", strings.Repeat("я", 21), "y"))}, "error-content-format"},
 		"no payload":      {obj{"keyboard": rows(button("QUICK_REPLY", "Yes", ""))}, "error-content-format"},

@@ -37,6 +37,7 @@ func authorise(h http.Header, login, password string) {
 // a file's name (confirmed for the newest of its interfaces).
 var (
 	textLimit     = message.Limit{Max: 4096, Unit: message.UnitUTF16}
+	bodyLimit     = message.Limit{Max: 1024, Unit: message.UnitUTF16} // of a text above buttons
 	captionLimit  = message.Limit{Max: 1024, Unit: message.UnitUTF16}
 	templateLimit = message.Limit{Max: 1024, Unit: message.UnitUTF16}
 	buttonLimit   = message.Limit{Max: 20, Unit: message.UnitUTF16}

@@ -76,7 +76,7 @@ func testCase() channeltest.Case {
 	reply.ReplyTo = "77120"
 	place := message.Content{Kind: message.KindLocation, Text: "Come here", Location: &message.Location{Lat: 0, Lon: -37.61, Title: "Shop", Address: "Tverskaya 1"}}
 	c := channeltest.Case{
-		Platform: Platform(), Settings: settings(), Chat: testChat, Customer: testChat, Answer: mfmsAnswer,
+		Platform: Platform(), Settings: settings(), Chat: testChat, Customer: testChat, Answer: mfmsAnswer, PlainTexts: true,
 		Sends: []channeltest.Send{
 			{Name: "text", Out: text("Здравствуйте! Чем <помочь> & \"как\"? 😀", nil)},
 			{Name: "keyboard", Out: text("Оцените", inline([]message.KeyButton{{Text: "Хорошо", Payload: "rate:5"}, {Text: "Без данных"}}, buttons(1)))},
@@ -285,6 +285,33 @@ func TestPlanRefuses(t *testing.T) {
 		refusal, _ := errors.AsType[*message.Refusal](err)
 		if row.want == "" && err != nil || row.want != "" && (refusal == nil || refusal.Code != row.want) {
 			t.Errorf("%s: %v, want %q", row.name, err, row.want)
+		}
+	}
+}
+
+// A text above buttons is shorter: what goes before it goes first.
+func TestLongTextWithButtons(t *testing.T) {
+	t.Parallel()
+	c := openWith(t, channeltest.NewPlatform(t, nil), nil)
+	k := &message.Keyboard{Kind: message.KeyboardInline, Rows: [][]message.KeyButton{{{Text: "Yes"}}}}
+	for _, row := range []struct{ units, parts int }{{1, 1}, {1023, 1}, {1024, 1}, {1025, 2}, {2049, 2}, {4096, 2}, {4097, 2}, {5120, 2}, {5121, 3}, {8192, 3}} {
+		for _, words := range []string{strings.Repeat("я", row.units), strings.Repeat("слово ", row.units/6) + strings.Repeat("я", row.units%6)} {
+			words = strings.TrimSpace(words)
+			parts, err := c.Plan(&message.Outbound{Chat: testChat, Content: message.Content{Kind: message.KindText, Text: words, Keyboard: k}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			whole := ""
+			for i, p := range parts {
+				if n, last := message.UnitUTF16.Count(p.Text), i == len(parts)-1; n > 4096 || last && n > 1024 || n == 0 || (p.Keyboard != nil) != last {
+					t.Errorf("%d units: part %d has %d units, keyboard %v", row.units, i, n, p.Keyboard)
+				}
+				whole += p.Text
+			}
+			bare := func(s string) string { return strings.ReplaceAll(s, " ", "") }
+			if bare(whole) != bare(words) || !strings.Contains(words, " ") && len(parts) != row.parts {
+				t.Errorf("%d units became %d parts, want %d", row.units, len(parts), row.parts)
+			}
 		}
 	}
 }

@@ -81,13 +81,29 @@ func contents(in *message.Content) ([]message.Content, error) {
 	default:
 		return nil, refuse(message.RefusedUnsupported, "mfms can't send "+string(in.Kind)+" with these fields")
 	}
-	for _, piece := range channels.SplitText(rest, textLimit.Max, textLimit.Unit) {
+	pieces := channels.SplitText(rest, textLimit.Max, textLimit.Unit)
+	if in.Keyboard != nil && len(pieces) > 0 {
+		pieces = shortEnd(pieces)
+	}
+	for _, piece := range pieces {
 		list = append(list, message.Content{Kind: message.KindText, Text: piece})
 	}
 	if len(list) == 0 {
 		return nil, refuse(message.RefusedInvalid, "text must not be empty")
 	}
 	return list, nil
+}
+
+// shortEnd cuts the last piece so that its end can stand above buttons.
+func shortEnd(pieces []string) []string {
+	last := pieces[len(pieces)-1]
+	cut := channels.SplitText(last, bodyLimit.Max, bodyLimit.Unit)
+	if len(cut) == 1 {
+		return pieces
+	}
+	end := cut[len(cut)-1]
+	begin := strings.TrimSpace(last[:strings.LastIndex(last, end)])
+	return append(pieces[:len(pieces)-1], begin, end)
 }
 
 // fill puts the parameters of a template into its text: MFMS compares the whole
