@@ -47,6 +47,7 @@ type Config struct {
 	Key       []byte        // signs links; at least 16 bytes
 	MaxUpload int64         // bytes; default 200 MiB
 	Idle      time.Duration // how long an upload or download may stand still; default 30 s
+	Ask       time.Duration // how long the index may take to answer; default 15 s
 }
 
 // Store is files.
@@ -68,6 +69,9 @@ func New(blobs Blobs, index Index, cfg Config, log *slog.Logger) (*Store, error)
 	}
 	if cfg.Idle <= 0 {
 		cfg.Idle = 30 * time.Second
+	}
+	if cfg.Ask <= 0 {
+		cfg.Ask = 15 * time.Second
 	}
 	cfg.PublicURL = strings.TrimRight(cfg.PublicURL, "/")
 	return &Store{blobs: blobs, index: index, cfg: cfg, log: log, now: time.Now}, nil
@@ -99,7 +103,9 @@ func (s *Store) Save(ctx context.Context, owner, name, claimed string, r io.Read
 		return f, err
 	}
 	f.Owner, f.State = owner, message.FileReady
-	if err := s.index.AddFile(ctx, f); err != nil {
+	row, cancel := context.WithTimeout(ctx, s.cfg.Ask)
+	defer cancel()
+	if err := s.index.AddFile(row, f); err != nil {
 		s.discard(ctx, f.ID)
 		return f, err
 	}

@@ -62,7 +62,9 @@ func refuse(w http.ResponseWriter, err error) {
 const frame = 1 << 20
 
 func (s *Store) upload(w http.ResponseWriter, r *http.Request, auth Auth) {
-	owner, err := auth(r)
+	ask, cancel := context.WithTimeout(r.Context(), s.cfg.Ask)
+	defer cancel()
+	owner, err := auth(r.WithContext(ask))
 	if err != nil {
 		refuse(w, err)
 		return
@@ -174,6 +176,9 @@ func (s *Store) download(w http.ResponseWriter, r *http.Request, auth Auth) {
 		problem.Write(w, http.StatusNotFound, "not_found", "no such file")
 		return
 	}
+	// A database that says nothing must not hold the request.
+	ask, cancel := context.WithTimeout(r.Context(), s.cfg.Ask)
+	defer cancel()
 	present, ok, expired := s.signed(id, r.URL.Query())
 	switch {
 	case present && !ok:
@@ -183,12 +188,12 @@ func (s *Store) download(w http.ResponseWriter, r *http.Request, auth Auth) {
 		problem.Write(w, http.StatusForbidden, "expired", "the link has expired")
 		return
 	case !present:
-		if _, err := auth(r); err != nil {
+		if _, err := auth(r.WithContext(ask)); err != nil {
 			refuse(w, err)
 			return
 		}
 	}
-	f, err := s.index.File(r.Context(), id)
+	f, err := s.index.File(ask, id)
 	if errors.Is(err, switchboard.ErrNotFound) {
 		problem.Write(w, http.StatusNotFound, "not_found", "no such file")
 		return

@@ -619,3 +619,31 @@ func FuzzFileName(f *testing.F) {
 		}
 	})
 }
+
+// silentIndex is a database that never answers.
+type silentIndex struct{ *index }
+
+func (silentIndex) File(ctx context.Context, _ string) (queue.StoredFile, error) {
+	<-ctx.Done()
+	return queue.StoredFile{}, ctx.Err()
+}
+
+func (silentIndex) AddFile(ctx context.Context, _ queue.StoredFile) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func TestSilentDatabase(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	_, srv := serveWith(t, filestore.NewDisk(dir), silentIndex{newIndex()}, filestore.Config{Ask: 50 * time.Millisecond}, discard())
+	if res, body := do(t, "GET", srv.URL+"/files/0198aaaa-0000-7000-8000-000000000000", nil, authorized...); res.StatusCode != 503 {
+		t.Errorf("download: %d %s", res.StatusCode, body)
+	}
+	if res, body := do(t, "POST", srv.URL+"/files", strings.NewReader("x"), authorized...); res.StatusCode != 503 {
+		t.Errorf("upload: %d %s", res.StatusCode, body)
+	}
+	if n := filesIn(t, dir); n != 0 {
+		t.Errorf("%d files were left", n)
+	}
+}
