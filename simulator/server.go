@@ -133,6 +133,7 @@ type Simulator struct {
 	vb        *viberPlatform
 	vk        *vkPlatform
 	ok        *okPlatform
+	infobip   *infobipPlatform
 	mfms      *mfmsPlatform
 	platforms map[string]platform
 	order     []platform
@@ -192,8 +193,9 @@ func New(cfg Config) *Simulator {
 	s.vb = newViber(s)
 	s.vk = newVK(s)
 	s.ok = newOK(s)
+	s.infobip = newInfobip(s)
 	s.mfms = newMFMS(s)
-	s.order = []platform{s.tg, s.vb, s.vk, s.ok, s.mfms}
+	s.order = []platform{s.tg, s.vb, s.vk, s.ok, s.infobip, s.mfms}
 	s.platforms = map[string]platform{}
 	for _, p := range s.order {
 		s.platforms[p.name()] = p
@@ -231,7 +233,7 @@ func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.control.ServeHTTP(w, r)
 	case "":
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		fmt.Fprintln(w, "Fake messengers. Bot APIs under /telegram, /viber, /vk, /ok and /mfms, control under /control/accounts.")
+		fmt.Fprintln(w, "Fake messengers. Bot APIs under /telegram, /viber, /vk, /ok, /infobip and /mfms, control under /control/accounts.")
 	default:
 		http.NotFound(w, r)
 	}
