@@ -126,7 +126,13 @@ func (c *channel) Decode(raw []byte) ([]message.Update, error) {
 		if chat == "" || r.ID == "" {
 			return nil, errors.New("report names no customer or no message")
 		}
-		return []message.Update{report(&r, &e, chat)}, nil
+		u := report(&r, &e, chat)
+		if u.Failure == nil || u.Failure.Kind != message.ErrRecipient {
+			return []message.Update{u}, nil
+		}
+		// Until they write again.
+		gone := message.Update{Kind: message.UpdateContactable, Chat: chat, Customer: u.Customer, At: u.At, Quiet: true}
+		return []message.Update{u, gone}, nil
 	}
 	return outside(raw)
 }

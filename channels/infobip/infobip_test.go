@@ -268,7 +268,8 @@ func TestReportedErrors(t *testing.T) {
 		for _, id := range row.ids {
 			raw := fmt.Sprintf(`{"messageId":"m1","to":"79261234567","doneAt":"2026-01-01T10:00:03.120+0000","status":{"groupId":2,"id":4,"name":"U"},"error":{"id":%d,"name":"EC_X","permanent":true}}`, id)
 			got, err := c.Decode([]byte(raw))
-			if err != nil || len(got) != 1 || got[0].Status != message.StatusFailed || got[0].Failure == nil || got[0].Failure.Kind != row.kind || got[0].Failure.Code != fmt.Sprint(id) {
+			gone := len(got) == 2 && got[1].Kind == message.UpdateContactable && !got[1].Reachable
+			if err != nil || len(got) == 0 || gone != (row.kind == message.ErrRecipient) || got[0].Status != message.StatusFailed || got[0].Failure == nil || got[0].Failure.Kind != row.kind || got[0].Failure.Code != fmt.Sprint(id) {
 				t.Errorf("%d: %+v %v", id, got, err)
 			}
 		}
