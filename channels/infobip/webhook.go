@@ -182,7 +182,15 @@ func (c *channel) Split(raw []byte) ([]channels.RawUpdate, error) {
 		}
 	})
 	if !found {
-		return []channels.RawUpdate{{DedupKey: "raw:" + hash(string(raw)), ChatKey: eventChat(raw), Raw: raw}}, nil
+		one := channels.RawUpdate{DedupKey: "raw:" + hash(string(raw)), Raw: raw}
+		var ev event
+		if channels.DecodeLenient(raw, &ev) == nil {
+			one.ChatKey = ev.chat()
+			if at := instant(string(ev.Created)); !at.IsZero() {
+				one.Order = at.UnixMilli()
+			}
+		}
+		return []channels.RawUpdate{one}, nil
 	}
 	updates := make([]channels.RawUpdate, len(results))
 	for i, one := range results {
@@ -191,15 +199,6 @@ func (c *channel) Split(raw []byte) ([]channels.RawUpdate, error) {
 		updates[i] = channels.RawUpdate{DedupKey: e.dedupKey(one), ChatKey: e.chat(), Order: e.order(), Raw: one}
 	}
 	return updates, nil
-}
-
-// eventChat is the customer whom an event outside of results is about.
-func eventChat(raw []byte) string {
-	var ev event
-	if channels.DecodeLenient(raw, &ev) != nil {
-		return ""
-	}
-	return ev.chat()
 }
 
 // Reply implements channels.Webhooks: an empty 200 will do.
