@@ -24,7 +24,8 @@ type vkLongPoll struct {
 	history []vkEvent
 	held    []vkEvent // reordered: wait for the next event
 	arrived signal
-	lost    bool // the next request hears failed 3
+	lost    bool // requests hear failed 3
+	heard   bool // one has heard it
 }
 
 type vkEvent struct {
@@ -97,7 +98,9 @@ func (c *vkCall) longPollServer() (any, *vkError) {
 	if !a.longPoll.enabled {
 		return nil, vkBad("longpoll for this group is not enabled")
 	}
-	a.longPoll.lost = false
+	if a.longPoll.heard {
+		a.longPoll.lost, a.longPoll.heard = false, false
+	}
 	return map[string]any{"key": a.longPoll.key(), "server": a.sim.BaseURL() + "/vk/whp/" + a.ref, "ts": strconv.FormatInt(a.longPoll.ts, 10)}, nil
 }
 
@@ -117,7 +120,8 @@ func (a *VKAccount) ForgetHistory() {
 	a.longPoll.arrived.broadcast()
 }
 
-// LoseSession makes the next request hear failed 3, until a server is asked for.
+// LoseSession makes requests hear failed 3, until one has heard it and a server is
+// asked for: a key fetched in between does not bring back what the old ts stood for.
 func (a *VKAccount) LoseSession() {
 	a.mu.Lock()
 	a.longPoll.lost = true
@@ -157,6 +161,7 @@ func (p *vkPlatform) poll(w http.ResponseWriter, r *http.Request, ref string) {
 		failed := 0
 		switch {
 		case l.lost:
+			l.heard = true
 			failed, answer = 3, []byte(`{"failed":3}`)
 		case q.Get("key") != l.key():
 			failed, answer = 2, []byte(`{"failed":2}`)

@@ -84,6 +84,7 @@ type demoCmd struct {
 
 // The demo's accounts, made once per data folder.
 const (
+	demoInfobipKey    = "0demo0key0of0the0simulator0-01234567-89ab-cdef"
 	demoMFMSLogin     = "demo"
 	demoMFMSPassword  = "password-of-the-simulator"
 	demoOKToken       = "tknDemoGroup01:DEMO0KEY0OF0THE0SIMULATOR"
@@ -190,6 +191,7 @@ func (d *demoCmd) prepare(ctx context.Context, c *core, base, public string, sim
 		platform, name string
 		settings       map[string]string
 	}{
+		{"infobip", "Demo WhatsApp (Infobip)", map[string]string{"api_key": demoInfobipKey, "sender": "79001112233", "webhook_user": "infobip", "webhook_password": demoInfobipKey, "api_base": base + "/infobip"}},
 		{"mfms", "Demo WhatsApp (MFMS)", map[string]string{"login": demoMFMSLogin, "password": demoMFMSPassword, "sender": "ACME_WA", "webhook_user": "mfms", "webhook_password": demoMFMSPassword, "api_base": base + "/mfms"}},
 		{"ok", "Demo OK", map[string]string{"token": demoOKToken, "api_base": base + "/ok"}},
 		{"telegram", "Demo Telegram", map[string]string{"token": demoTelegramToken, "api_base": base + "/telegram"}},
@@ -277,7 +279,7 @@ func (s *simulateCmd) Run(ctx context.Context, cfg *config.Config) error {
 	g.Add(service.HTTP("simulator listener", l, sim, log))
 	g.Add(service.Part{Name: "simulator", Run: sim.Run, Budget: 8 * time.Second})
 	return g.Run(ctx, func() {
-		fmt.Printf("telegram api_base: %[1]s/telegram\nviber api_base: %[1]s/viber\nok api_base: %[1]s/ok\nvk api_base: %[1]s/vk\nmfms api_base: %[1]s/mfms\ncontrol: %[1]s/control/\n", "http://"+l.Addr().String())
+		fmt.Printf("telegram api_base: %[1]s/telegram\nviber api_base: %[1]s/viber\nok api_base: %[1]s/ok\nvk api_base: %[1]s/vk\ninfobip api_base: %[1]s/infobip\nmfms api_base: %[1]s/mfms\ncontrol: %[1]s/control/\n", "http://"+l.Addr().String())
 	})
 }
 
