@@ -2,7 +2,6 @@ package all_test
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
 	"net/http"
 	"os"
@@ -12,107 +11,11 @@ import (
 
 	"switchboard/channels"
 	"switchboard/channels/all"
+	"switchboard/channels/channeltest"
 	"switchboard/message"
 )
 
-var update = flag.Bool("update", false, "write the generated part of docs/channels.md")
-
-// columns are the messengers of the table, and the platforms that carry them.
-var columns = []struct {
-	name      string
-	platforms []string
-}{
-	{"Telegram", []string{"telegram"}},
-	{"WhatsApp", []string{"infobip", "mfms"}},
-	{"Viber", []string{"viber"}},
-	{"VK", []string{"vk"}},
-	{"OK", []string{"ok"}},
-}
-
-// matrix is the product's promise: y yes, p possible, n not. (Telegram and Viber
-// ask the customer for the phone by a button.)
-const matrix = `
-chat conversation                   y y y y y
-customer's phone                    y y y n n
-reply keyboards                     y n y y n
-buttons in the feed                 y n n n n
-edit own messages                   p n n p n
-delete own messages                 p n n p n
-operator starts the conversation    y y y y y
-accepted by the network             p p p p p
-delivered to the customer           n n p n n
-read by the customer                n n p n n
-customer's avatar                   p p p y n
-operator's avatar                   n n y n n
-emoji both ways                     y y y y y
-receive images                      y y y y y
-send images                         y y y y y
-receive video                       y y y y y
-send video                          p p p p p
-receive stickers                    y y y y n
-send stickers                       p p p p n
-receive documents                   y y y y n
-send documents                      y y y y n
-receive audio                       y n n n n
-send audio                          y n n n n
-receive voice messages              y n n y n
-send voice messages                 p n n p n
-receive contact                     y n y n n
-send contact                        y n y n n
-receive location                    y n y p n
-send location                       y n y p n
-see forwarded messages              y p n y n
-forward a message                   p p n p n
-`
-
-// beyond is what works over these platforms although the table says no: their
-// documents have gained it.
-var beyond = map[string]string{
-	"buttons in the feed":       "infobip mfms vk ok",
-	"delivered to the customer": "infobip mfms",
-	"read by the customer":      "infobip mfms vk",
-	"receive stickers":          "ok",
-	"receive documents":         "ok",
-	"send documents":            "ok",
-	"receive audio":             "infobip mfms vk",
-	"send audio":                "infobip mfms viber ok",
-	"receive voice messages":    "infobip mfms ok",
-	"send voice messages":       "infobip mfms viber ok",
-	"receive contact":           "infobip mfms ok",
-	"send contact":              "infobip",
-	"receive location":          "infobip mfms ok",
-	"send location":             "infobip mfms",
-}
-
-// functions tells by the declared data whether a platform has a function.
-var functions = map[string]func(c *message.Capabilities) bool{
-	"chat conversation":                func(c *message.Capabilities) bool { return sends(c, message.KindText) && receives(c, message.KindText) },
-	"customer's phone":                 func(c *message.Capabilities) bool { return c.RequestPhone || c.StartByPhone },
-	"reply keyboards":                  func(c *message.Capabilities) bool { return c.ReplyKeyboard },
-	"buttons in the feed":              func(c *message.Capabilities) bool { return c.InlineKeyboard },
-	"edit own messages":                func(c *message.Capabilities) bool { return c.Edit },
-	"delete own messages":              func(c *message.Capabilities) bool { return c.Delete },
-	"operator starts the conversation": func(c *message.Capabilities) bool { return c.StartByID || c.StartByPhone },
-	"accepted by the network":          func(*message.Capabilities) bool { return true }, // status sent, of every channel
-	"delivered to the customer":        func(c *message.Capabilities) bool { return c.Delivered },
-	"read by the customer":             func(c *message.Capabilities) bool { return c.Read },
-	"customer's avatar":                func(c *message.Capabilities) bool { return c.CustomerAvatar },
-	"operator's avatar":                func(c *message.Capabilities) bool { return c.OperatorAvatar },
-	"emoji both ways":                  func(c *message.Capabilities) bool { return sends(c, message.KindText) && receives(c, message.KindText) },
-	"see forwarded messages":           func(c *message.Capabilities) bool { return c.Forwarded },
-	"forward a message":                func(c *message.Capabilities) bool { return c.Forward },
-}
-
-func init() {
-	for name, kind := range map[string]message.Kind{"images": message.KindImage, "video": message.KindVideo, "stickers": message.KindSticker, "documents": message.KindDocument,
-		"audio": message.KindAudio, "voice messages": message.KindVoice, "contact": message.KindContact, "location": message.KindLocation} {
-		functions["receive "+name] = func(c *message.Capabilities) bool { return receives(c, kind) }
-		functions["send "+name] = func(c *message.Capabilities) bool { return sends(c, kind) }
-	}
-}
-
-func sends(c *message.Capabilities, k message.Kind) bool    { return slices.Contains(c.Send, k) }
-func receives(c *message.Capabilities, k message.Kind) bool { return slices.Contains(c.Receive, k) }
+func sends(c *message.Capabilities, k message.Kind) bool { return slices.Contains(c.Send, k) }
 
 // settings are what an account of each platform needs at least.
 var settings = map[string]map[string]string{
@@ -138,48 +41,24 @@ func declared(t *testing.T) map[string]message.Capabilities {
 	return found
 }
 
-type row struct {
-	name  string
-	cells []string
-}
-
-func rows() (list []row) {
-	for line := range strings.Lines(strings.TrimSpace(matrix)) {
-		fields := strings.Fields(line)
-		n := len(fields) - len(columns)
-		list = append(list, row{strings.Join(fields[:n], " "), fields[n:]})
-	}
-	return list
-}
-
-// What the table promises is declared, and what it denies is not, unless it is
+// What the promise says is declared, and what it denies is not, unless it is
 // listed as beyond it.
 func TestMatrix(t *testing.T) {
 	t.Parallel()
 	caps := declared(t)
-	if len(rows()) != len(functions) {
-		t.Fatalf("%d rows, %d functions", len(rows()), len(functions))
-	}
-	for _, r := range rows() {
-		has := functions[r.name]
-		if has == nil {
-			t.Fatalf("no function called %q", r.name)
-		}
-		for i, col := range columns {
-			for _, platform := range col.platforms {
+	for _, f := range channeltest.Matrix() {
+		for _, m := range channeltest.Messengers() {
+			for _, platform := range m.Platforms {
 				c, ok := caps[platform]
 				if !ok {
 					t.Errorf("%s is not registered", platform)
 					continue
 				}
-				more := slices.Contains(strings.Fields(beyond[r.name]), platform)
-				switch got := has(&c); {
-				case r.cells[i] == "y" && !got:
-					t.Errorf("%s: %s is promised and not declared", platform, r.name)
-				case r.cells[i] == "n" && got != more:
-					t.Errorf("%s: %s is declared %v, listed as beyond the table %v", platform, r.name, got, more)
-				case r.cells[i] != "n" && more:
-					t.Errorf("%s: %s is not beyond the table", platform, r.name)
+				switch got, cell := f.Has(&c), f.Promised[platform]; {
+				case cell == channeltest.Yes && !got:
+					t.Errorf("%s: %s is promised and not declared", platform, f.Name)
+				case (cell == channeltest.No && got) || (cell == channeltest.Beyond && !got):
+					t.Errorf("%s: %s is declared %v, listed as beyond the promise %v", platform, f.Name, got, !got)
 				}
 			}
 		}
@@ -231,7 +110,7 @@ func TestDocument(t *testing.T) {
 		t.Fatalf("%s lacks the marks of the generated part", document)
 	}
 	want := slices.Concat(head, []byte(begin), generated(declared(t)), []byte(end), tail)
-	if *update {
+	if channeltest.Updating() {
 		if err := os.WriteFile(document, want, 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -243,31 +122,29 @@ func TestDocument(t *testing.T) {
 func generated(caps map[string]message.Capabilities) []byte {
 	var b bytes.Buffer
 	var platforms, titles []string
-	for _, col := range columns {
-		for _, p := range col.platforms {
+	for _, col := range channeltest.Messengers() {
+		for _, p := range col.Platforms {
 			platforms = append(platforms, p)
-			title := col.name
-			if len(col.platforms) > 1 {
+			title := col.Name
+			if len(col.Platforms) > 1 {
 				title += " (" + p + ")"
 			}
 			titles = append(titles, title)
 		}
 	}
 	fmt.Fprintf(&b, "\n| | %s |\n|---|%s\n", strings.Join(titles, " | "), strings.Repeat("---|", len(titles)))
-	for _, r := range rows() {
-		fmt.Fprintf(&b, "| %s |", r.name)
-		for i, col := range columns {
-			for _, p := range col.platforms {
-				c := caps[p]
-				cell := "–"
-				if functions[r.name](&c) {
-					cell = "yes"
-					if r.cells[i] == "n" {
-						cell = "yes +"
-					}
+	for _, f := range channeltest.Matrix() {
+		fmt.Fprintf(&b, "| %s |", f.Name)
+		for _, p := range platforms {
+			c := caps[p]
+			cell := "–"
+			if f.Has(&c) {
+				cell = "yes"
+				if f.Promised[p] == channeltest.Beyond {
+					cell = "yes +"
 				}
-				fmt.Fprintf(&b, " %s |", cell)
 			}
+			fmt.Fprintf(&b, " %s |", cell)
 		}
 		b.WriteString("\n")
 	}

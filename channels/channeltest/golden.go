@@ -10,7 +10,10 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write the golden files of the platform packages")
+var update = flag.Bool("update", false, "write what the platform packages declare: golden files, and the tables of the documents")
+
+// Updating tells that the tests were started with -update.
+func Updating() bool { return *update }
 
 // noStale fails for golden files that no case writes any more.
 func noStale(t *testing.T, dir, suffix string, known func(name string) bool) {
