@@ -31,11 +31,16 @@ type Platform struct {
 	Open func(Account, Env) (Channel, error)
 }
 
-// CommonSettings are understood for every platform, by the workers.
+// CommonSettings are understood for every platform, by the workers; the limits by
+// each platform itself (Account.Limits).
 var CommonSettings = []Setting{
 	{Key: "api_base", Help: "address of the platform's API (a proxy, a private server, a simulator)"},
 	{Key: "rate", Help: "messages per second that the account may send; 0 is no limit"},
 	{Key: "chat_rate", Help: "messages per second to one chat; 0 is no limit"},
+	{Key: "text_limit", Help: "longest text of one message, in characters; longer ones are split"},
+	{Key: "image_limit", Help: "largest picture that is sent as one, like 10MB; larger ones go as documents"},
+	{Key: "video_limit", Help: "largest video, like 50MB"},
+	{Key: "file_limit", Help: "largest file of any kind, like 50MB"},
 	{Key: "guarantee", Help: "what to do when nobody knows whether a message was sent", Options: []string{"at_least_once", "at_most_once"}, Default: "at_least_once"},
 	{Key: "ttl", Help: "how long a message may wait to be sent, like 24h", Default: "24h"},
 }

@@ -83,6 +83,9 @@ type Capabilities struct {
 
 	// FileBytes is the largest file by kind; document stands for any file.
 	FileBytes map[Kind]int64 `json:"file_bytes"`
+	// ShownBytes is the largest file of a kind that customers see as what it is,
+	// where that is less than FileBytes: larger ones go as documents.
+	ShownBytes map[Kind]int64 `json:"shown_bytes,omitempty"`
 	// MaxFiles is how many files one message may carry.
 	MaxFiles int `json:"max_files"`
 	// FetchBytes is the largest file that we fetch from the platform.

@@ -110,6 +110,7 @@ func Run(t *testing.T, c Case) {
 	t.Run("capabilities", c.testCapabilities)
 	t.Run("decode", c.testDecode)
 	t.Run("plan", c.testPlan)
+	t.Run("limits", c.testLimits)
 	t.Run("send", c.testSend)
 	t.Run("call", c.testCalls)
 	t.Run("errors", c.testErrors)

@@ -1,6 +1,9 @@
 package infobip
 
-import "switchboard/message"
+import (
+	"switchboard/channels"
+	"switchboard/message"
+)
 
 // The limits of Infobip's documents. Characters are counted in UTF-16 units,
 // the strictest reading.
@@ -32,10 +35,21 @@ const (
 	maxFetch    = 200 << 20
 )
 
+var sends = []message.Kind{
+	message.KindText, message.KindImage, message.KindVideo, message.KindAudio, message.KindVoice,
+	message.KindSticker, message.KindDocument, message.KindContact, message.KindLocation, message.KindTemplate,
+}
+
+// ownLimits are the account's: those of WhatsApp, or what its settings say.
+func ownLimits(a channels.Account) (channels.Limits, error) {
+	most := channels.Limits{Text: textLimit.Max, Image: maxPicture, Video: maxDocument, File: maxDocument}
+	return a.Limits(most, most)
+}
+
 // Capabilities says what a WhatsApp number at Infobip can do.
 //
 // Files over the limit of their kind, and those of other formats than WhatsApp
-// shows, go as documents, so every kind's limit is a document's.
+// shows, go as documents.
 //
 // Buttons are three at most; four to ten become a list behind a button, and so
 // do titles of 21 to 24 characters. One button with an address is a message of
@@ -43,10 +57,7 @@ const (
 func (c *channel) Capabilities() message.Capabilities {
 	return message.Capabilities{
 		Platform: name,
-		Send: []message.Kind{
-			message.KindText, message.KindImage, message.KindVideo, message.KindAudio, message.KindVoice,
-			message.KindSticker, message.KindDocument, message.KindContact, message.KindLocation, message.KindTemplate,
-		},
+		Send:     sends,
 		Receive: []message.Kind{
 			message.KindText, message.KindImage, message.KindVideo, message.KindAudio, message.KindVoice,
 			message.KindSticker, message.KindDocument, message.KindContact, message.KindLocation,
@@ -60,12 +71,13 @@ func (c *channel) Capabilities() message.Capabilities {
 		StartByID:      true,
 		StartByPhone:   true, // by a template, unless the customer wrote within 24 hours
 		Idempotent:     true,
-		Text:           textLimit,
+		Text:           message.Limit{Max: c.limits.Text, Unit: textLimit.Unit},
 		Caption:        captionLimit,
 		MaxParts:       maxParts,
-		FileBytes: map[message.Kind]int64{
-			message.KindImage: maxDocument, message.KindVideo: maxDocument, message.KindAudio: maxDocument,
-			message.KindVoice: maxDocument, message.KindSticker: maxDocument, message.KindDocument: maxDocument,
+		FileBytes:      c.limits.FileBytes(sends),
+		ShownBytes: map[message.Kind]int64{
+			message.KindImage: c.limits.Image, message.KindVideo: min(maxVideo, c.limits.Video), message.KindSticker: maxSticker,
+			message.KindAudio: min(maxSound, c.limits.File), message.KindVoice: min(maxSound, c.limits.File),
 		},
 		MaxFiles:      maxFiles,
 		FetchBytes:    maxFetch,

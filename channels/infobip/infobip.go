@@ -42,6 +42,7 @@ type channel struct {
 	user, password string
 	listTitle      string
 	base           *url.URL // without trailing slash
+	limits         channels.Limits
 }
 
 var (
@@ -80,6 +81,9 @@ func open(account channels.Account, env channels.Env) (*channel, error) {
 	}
 	u.Path, u.RawPath = strings.TrimRight(u.Path, "/"), ""
 	c.base = u
+	if c.limits, err = ownLimits(account); err != nil {
+		return nil, err
+	}
 	return c, nil
 }
 

@@ -24,7 +24,7 @@ func (c *channel) Plan(out *message.Outbound) ([]message.Part, error) {
 			return nil, err
 		}
 	}
-	contents, err := contents(&out.Content)
+	contents, err := c.contents(&out.Content)
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +48,7 @@ func isRecipient(s string) bool { return isPhone(s) || isUserID(s) }
 
 // contents cuts a message into what one call can carry each. The result is
 // never empty.
-func contents(in *message.Content) ([]message.Content, error) {
+func (c *channel) contents(in *message.Content) ([]message.Content, error) {
 	var list []message.Content
 	rest := in.Text
 	switch {
@@ -70,7 +70,7 @@ func contents(in *message.Content) ([]message.Content, error) {
 	case in.Kind.IsFile() && len(in.Files) > 0:
 		for i := range in.Files {
 			f := in.Files[i]
-			part := message.Content{Kind: sentAs(&f), Files: []message.File{f}}
+			part := message.Content{Kind: sentAs(&f, c.limits.Image), Files: []message.File{f}}
 			captioned := part.Kind == message.KindImage || part.Kind == message.KindVideo || part.Kind == message.KindDocument
 			if i == 0 && captioned && in.Keyboard == nil && captionLimit.Unit.Count(rest) <= captionLimit.Max {
 				part.Text, rest = rest, ""
@@ -80,7 +80,7 @@ func contents(in *message.Content) ([]message.Content, error) {
 	default:
 		return nil, refuse(message.RefusedUnsupported, "WhatsApp can't send %s with these fields", in.Kind)
 	}
-	pieces := channels.SplitText(rest, textLimit.Max, textLimit.Unit)
+	pieces := channels.SplitText(rest, c.limits.Text, textLimit.Unit)
 	if in.Keyboard != nil {
 		if len(pieces) == 0 {
 			return nil, refuse(message.RefusedInvalid, "buttons need a text to stand under; add one")
@@ -157,13 +157,13 @@ func payloadOf(b message.KeyButton) string {
 
 // sentAs is how a file goes out: as what it is where WhatsApp takes that, else
 // as a document.
-func sentAs(f *message.File) message.Kind {
+func sentAs(f *message.File, largest int64) message.Kind {
 	mime, _, _ := strings.Cut(strings.ToLower(f.Mime), ";")
 	mime = strings.TrimSpace(mime)
 	if mime == "" {
 		mime = mimeOf[strings.ToLower(path.Ext(f.Name))]
 	}
-	picture := f.Size <= maxPicture && (mime == "image/jpeg" || mime == "image/png")
+	picture := f.Size <= largest && (mime == "image/jpeg" || mime == "image/png")
 	switch f.Kind {
 	case message.KindImage:
 		if picture {

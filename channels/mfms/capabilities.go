@@ -1,23 +1,33 @@
 package mfms
 
-import "switchboard/message"
+import (
+	"switchboard/channels"
+	"switchboard/message"
+)
 
 const (
 	maxFiles = 10 // of one message of ours; each goes alone
 	maxParts = 10
 )
 
+var sends = []message.Kind{
+	message.KindText, message.KindImage, message.KindVideo, message.KindAudio, message.KindVoice, message.KindDocument,
+	message.KindLocation, message.KindTemplate,
+}
+
+// ownLimits are the account's: those of WhatsApp, or what its settings say.
+func ownLimits(a channels.Account) (channels.Limits, error) {
+	most := channels.Limits{Text: textLimit.Max, Image: maxPicture, Video: maxFile, File: maxFile}
+	return a.Limits(most, most)
+}
+
 // Capabilities says what an account can do. Stickers, contact cards and quotes
 // have no place in MFMS's messages, so they can't be sent. Pictures, video and
-// sound over their limits or of other types go as documents, so every kind's
-// limit is a document's.
+// sound over their limits or of other types go as documents.
 func (c *channel) Capabilities() message.Capabilities {
 	return message.Capabilities{
 		Platform: name,
-		Send: []message.Kind{
-			message.KindText, message.KindImage, message.KindVideo, message.KindAudio, message.KindVoice, message.KindDocument,
-			message.KindLocation, message.KindTemplate,
-		},
+		Send:     sends,
 		Receive: []message.Kind{
 			message.KindText, message.KindImage, message.KindVideo, message.KindAudio, message.KindVoice, message.KindSticker, message.KindDocument,
 			message.KindContact, message.KindLocation, message.KindButton, message.KindUnsupported,
@@ -28,11 +38,13 @@ func (c *channel) Capabilities() message.Capabilities {
 		StartByID:      true, // the id is the phone
 		StartByPhone:   true,
 		Idempotent:     true,
-		Text:           textLimit,
+		Text:           message.Limit{Max: c.limits.Text, Unit: textLimit.Unit},
 		Caption:        captionLimit,
 		MaxParts:       maxParts,
-		FileBytes: map[message.Kind]int64{
-			message.KindImage: maxFile, message.KindVideo: maxFile, message.KindAudio: maxFile, message.KindVoice: maxFile, message.KindDocument: maxFile,
+		FileBytes:      c.limits.FileBytes(sends),
+		ShownBytes: map[message.Kind]int64{
+			message.KindImage: c.limits.Image, message.KindVideo: min(maxMedia, c.limits.Video),
+			message.KindAudio: min(maxMedia, c.limits.File), message.KindVoice: min(maxMedia, c.limits.File),
 		},
 		MaxFiles:      maxFiles,
 		FetchBytes:    maxFetch,

@@ -36,6 +36,7 @@ type channel struct {
 	hookUser, hookPassword  string
 	base                    *url.URL // the API's address, path without trailing slash
 	validity                time.Duration
+	limits                  channels.Limits
 	ids                     scrambler
 }
 
@@ -77,6 +78,9 @@ func open(account channels.Account, env channels.Env) (*channel, error) {
 	}
 	base.Path, base.RawPath = strings.TrimSuffix(strings.TrimRight(base.Path, "/"), "/api"), ""
 	c.base = base
+	if c.limits, err = ownLimits(account); err != nil {
+		return nil, err
+	}
 	if d, err := time.ParseDuration(account.Setting("ttl", "")); err == nil {
 		c.validity = min(max(d, minValidity), maxValidity)
 	}

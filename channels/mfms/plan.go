@@ -17,7 +17,7 @@ func (c *channel) Plan(out *message.Outbound) ([]message.Part, error) {
 	if out.Chat != "" && !isPhone(out.Chat) {
 		return nil, refuse(message.RefusedInvalid, "not an address of WhatsApp; use the phone's digits with the country's code and without +, like 79261234567")
 	}
-	contents, err := contents(&out.Content)
+	contents, err := c.contents(&out.Content)
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +57,7 @@ func checkButtons(c *message.Content) error {
 
 // contents cuts a message into what one call can carry each. The result is never
 // empty.
-func contents(in *message.Content) ([]message.Content, error) {
+func (c *channel) contents(in *message.Content) ([]message.Content, error) {
 	var list []message.Content
 	rest := in.Text
 	switch {
@@ -72,7 +72,7 @@ func contents(in *message.Content) ([]message.Content, error) {
 			if in.Files[i].Kind == message.KindSticker {
 				return nil, refuse(message.RefusedUnsupported, "mfms can't send stickers")
 			}
-			list = append(list, message.Content{Kind: sentAs(&in.Files[i]), Files: in.Files[i : i+1]})
+			list = append(list, message.Content{Kind: sentAs(&in.Files[i], c.limits.Image), Files: in.Files[i : i+1]})
 		}
 		first := &list[0]
 		if first.Kind != message.KindAudio && captionLimit.Unit.Count(rest) <= captionLimit.Max && (in.Keyboard == nil || len(list) == 1) {
@@ -81,7 +81,7 @@ func contents(in *message.Content) ([]message.Content, error) {
 	default:
 		return nil, refuse(message.RefusedUnsupported, "mfms can't send "+string(in.Kind)+" with these fields")
 	}
-	pieces := channels.SplitText(rest, textLimit.Max, textLimit.Unit)
+	pieces := channels.SplitText(rest, c.limits.Text, textLimit.Unit)
 	if in.Keyboard != nil && len(pieces) > 0 {
 		pieces = shortEnd(pieces)
 	}
@@ -125,13 +125,13 @@ func fill(in *message.Content) (string, error) {
 
 // sentAs is how a file goes out: as what it is where WhatsApp shows that, else as
 // a document. Voice messages go as audio.
-func sentAs(f *message.File) message.Kind {
+func sentAs(f *message.File, picture int64) message.Kind {
 	kind, limit := f.Kind, int64(maxMedia)
 	switch kind {
 	case message.KindVoice:
 		kind = message.KindAudio
 	case message.KindImage:
-		limit = maxPicture
+		limit = picture
 	}
 	mime, _, _ := strings.Cut(strings.ToLower(f.Mime), ";")
 	mime = strings.TrimSpace(mime)

@@ -1,6 +1,9 @@
 package ok
 
-import "switchboard/message"
+import (
+	"switchboard/channels"
+	"switchboard/message"
+)
 
 const (
 	// maxTogether is how many attachments a message holds, by OK's documents.
@@ -9,6 +12,16 @@ const (
 	maxParts    = 10
 )
 
+var sends = []message.Kind{
+	message.KindText, message.KindImage, message.KindVideo, message.KindAudio, message.KindVoice, message.KindDocument,
+}
+
+// ownLimits are the account's: ours for OK, or what its settings say.
+func ownLimits(a channels.Account) (channels.Limits, error) {
+	most := channels.Limits{Text: textLimit.Max, Image: maxPicture, Video: maxFile, File: maxFile}
+	return a.Limits(most, most)
+}
+
 // Capabilities says what a group can do.
 //
 // OK has no receipts, no typing of customers and no way to delete; editing,
@@ -16,14 +29,11 @@ const (
 // and so not offered. A pressed button of the kinds that ask for phone or place
 // exists in the feed only, where our keyboards don't have it.
 //
-// Pictures over 20 MB, and those that are neither JPEG nor PNG, go as files, so
-// every kind's limit is a file's.
+// Pictures over their limit, and those that are neither JPEG nor PNG, go as files.
 func (c *channel) Capabilities() message.Capabilities {
 	return message.Capabilities{
 		Platform: name,
-		Send: []message.Kind{
-			message.KindText, message.KindImage, message.KindVideo, message.KindAudio, message.KindVoice, message.KindDocument,
-		},
+		Send:     sends,
 		Receive: []message.Kind{
 			message.KindText, message.KindImage, message.KindVideo, message.KindVoice, message.KindSticker, message.KindDocument,
 			message.KindContact, message.KindLocation, message.KindButton, message.KindService, message.KindUnsupported,
@@ -31,18 +41,17 @@ func (c *channel) Capabilities() message.Capabilities {
 		InlineKeyboard: true,
 		ReplyTo:        true,
 		StartByID:      true, // who wrote to the group or allowed its messages; others answer with code 7 or 10
-		Text:           textLimit,
-		Caption:        textLimit,
+		Text:           message.Limit{Max: c.limits.Text, Unit: textLimit.Unit},
+		Caption:        message.Limit{Max: c.limits.Text, Unit: textLimit.Unit},
 		MaxParts:       maxParts,
-		FileBytes: map[message.Kind]int64{
-			message.KindImage: maxFile, message.KindVideo: maxFile, message.KindAudio: maxFile, message.KindVoice: maxFile, message.KindDocument: maxFile,
-		},
-		MaxFiles:      maxFiles,
-		FetchBytes:    maxFetch,
-		ButtonText:    titleLimit,
-		ButtonPayload: payloadLimit,
-		ButtonRows:    maxRows,
-		ButtonColumns: maxColumns,
-		Rate:          message.Rate{PerSecond: perSecond, Burst: 2},
+		FileBytes:      c.limits.FileBytes(sends),
+		ShownBytes:     map[message.Kind]int64{message.KindImage: c.limits.Image},
+		MaxFiles:       maxFiles,
+		FetchBytes:     maxFetch,
+		ButtonText:     titleLimit,
+		ButtonPayload:  payloadLimit,
+		ButtonRows:     maxRows,
+		ButtonColumns:  maxColumns,
+		Rate:           message.Rate{PerSecond: perSecond, Burst: 2},
 	}
 }

@@ -42,6 +42,7 @@ type channel struct {
 	secret     string
 	base       *url.URL // the API's address, path without trailing slash
 	afterPress string
+	limits     channels.Limits
 	now        func() time.Time
 	// wait sleeps; false when ctx ended first.
 	wait func(ctx context.Context, d time.Duration) bool
@@ -83,8 +84,12 @@ func open(account channels.Account, env channels.Env) (*channel, error) {
 	if n := textLimit.Unit.Count(after); n > textLimit.Max {
 		return nil, fmt.Errorf("setting after_press: has %d characters; use up to %d", n, textLimit.Max)
 	}
+	limits, err := ownLimits(account)
+	if err != nil {
+		return nil, err
+	}
 	return &channel{
-		env: env, account: account, token: token, secret: secret, base: base, afterPress: after,
+		env: env, account: account, token: token, secret: secret, base: base, afterPress: after, limits: limits,
 		now: time.Now, wait: sleep, tokens: map[upload]uploaded{},
 	}, nil
 }

@@ -17,7 +17,7 @@ func (c *channel) Plan(out *message.Outbound) ([]message.Part, error) {
 	if _, err := recipient(out.Chat); out.Chat != "" && err != nil {
 		return nil, err
 	}
-	contents, err := contents(&out.Content)
+	contents, err := c.contents(&out.Content)
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +61,7 @@ func recipient(key string) (target, error) {
 
 // contents cuts a message into what one call can carry each. The result is
 // never empty.
-func contents(in *message.Content) ([]message.Content, error) {
+func (c *channel) contents(in *message.Content) ([]message.Content, error) {
 	var list []message.Content
 	rest := in.Text
 	switch {
@@ -72,7 +72,7 @@ func contents(in *message.Content) ([]message.Content, error) {
 			if f.Kind == message.KindSticker {
 				return nil, &message.Refusal{Code: message.RefusedUnsupported, Detail: "ok can't send stickers"}
 			}
-			kind := sentAs(&f)
+			kind := sentAs(&f, c.limits.Image)
 			if n := len(list); kind == message.KindImage && n > 0 && list[n-1].Kind == kind && len(list[n-1].Files) < maxTogether {
 				list[n-1].Files = append(list[n-1].Files, f)
 				continue
@@ -85,13 +85,13 @@ func contents(in *message.Content) ([]message.Content, error) {
 			list[n-1].Files = list[n-1].Files[:maxTogether-1]
 			list = append(list, message.Content{Kind: message.KindImage, Files: []message.File{last}})
 		}
-		if textLimit.Unit.Count(rest) <= textLimit.Max {
+		if textLimit.Unit.Count(rest) <= c.limits.Text {
 			list[0].Text, rest = rest, ""
 		}
 	default:
 		return nil, &message.Refusal{Code: message.RefusedUnsupported, Detail: fmt.Sprintf("ok can't send %s with these fields", in.Kind)}
 	}
-	for _, piece := range channels.SplitText(rest, textLimit.Max, textLimit.Unit) {
+	for _, piece := range channels.SplitText(rest, c.limits.Text, textLimit.Unit) {
 		list = append(list, message.Content{Kind: message.KindText, Text: piece})
 	}
 	if len(list) == 0 {
@@ -102,14 +102,14 @@ func contents(in *message.Content) ([]message.Content, error) {
 
 // sentAs is how a file goes out: as what it is where OK shows that, else as a
 // document.
-func sentAs(f *message.File) message.Kind {
+func sentAs(f *message.File, picture int64) message.Kind {
 	mime, _, _ := strings.Cut(strings.ToLower(f.Mime), ";")
 	mime = strings.TrimSpace(mime)
 	if mime == "" {
 		mime = mimeOf[strings.ToLower(path.Ext(f.Name))]
 	}
 	switch {
-	case f.Kind == message.KindImage && f.Size <= maxPicture && (mime == "image/jpeg" || mime == "image/png"):
+	case f.Kind == message.KindImage && f.Size <= picture && (mime == "image/jpeg" || mime == "image/png"):
 		return message.KindImage
 	case f.Kind == message.KindVideo:
 		return message.KindVideo

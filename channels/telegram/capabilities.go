@@ -1,6 +1,9 @@
 package telegram
 
-import "switchboard/message"
+import (
+	"switchboard/channels"
+	"switchboard/message"
+)
 
 const (
 	mebibyte = 1 << 20
@@ -13,28 +16,43 @@ const (
 	// getFile refuses more than 20 MB, counted in binary.
 	fetchBytes = 20 * mebibyte
 
-	// textUnits is the longest text of one message, in UTF-16 code units.
-	// Telegram takes 4096 "after entity parsing"; the rest is a margin, and a
-	// round number for the people who count.
+	// textUnits is the longest text of one message, in UTF-16 code units, unless an
+	// account sets its own. Telegram takes mostText "after entity parsing"; the rest
+	// is a margin, and a round number for the people who count.
 	textUnits    = 4000
+	mostText     = 4096
 	captionUnits = 1024 // UTF-16
 	albumFiles   = 10   // sendMediaGroup takes 2..10
 	callbackData = 64   // bytes
 	placeholder  = 64   // UTF-16
 )
 
+var sends = []message.Kind{
+	message.KindText, message.KindImage, message.KindVideo, message.KindAudio, message.KindVoice,
+	message.KindSticker, message.KindDocument, message.KindContact, message.KindLocation,
+}
+
+// ownLimits are the account's: those of Telegram, or what its settings say.
+func (c *channel) ownLimits() (channels.Limits, error) {
+	upload := int64(uploadBytes)
+	if c.local != "" {
+		upload = localUploadBytes
+	}
+	usual := channels.Limits{Text: textUnits, Image: photoBytes, Video: upload, File: upload}
+	most := usual
+	most.Text = mostText
+	return c.account.Limits(usual, most)
+}
+
 // Capabilities implements channels.Channel.
 func (c *channel) Capabilities() message.Capabilities {
-	upload, fetch := int64(uploadBytes), int64(fetchBytes)
+	fetch := int64(fetchBytes)
 	if c.local != "" {
-		upload, fetch = localUploadBytes, localUploadBytes
+		fetch = localUploadBytes
 	}
 	return message.Capabilities{
 		Platform: name,
-		Send: []message.Kind{
-			message.KindText, message.KindImage, message.KindVideo, message.KindAudio, message.KindVoice,
-			message.KindSticker, message.KindDocument, message.KindContact, message.KindLocation,
-		},
+		Send:     sends,
 		Receive: []message.Kind{
 			message.KindText, message.KindImage, message.KindVideo, message.KindAudio, message.KindVoice,
 			message.KindSticker, message.KindDocument, message.KindContact, message.KindLocation,
@@ -46,12 +64,12 @@ func (c *channel) Capabilities() message.Capabilities {
 		// the send fails with kind recipient.
 		StartByID: true,
 
-		Text:     message.Limit{Max: textUnits, Unit: message.UnitUTF16},
+		Text:     message.Limit{Max: c.limits.Text, Unit: message.UnitUTF16},
 		Caption:  message.Limit{Max: captionUnits, Unit: message.UnitUTF16},
 		MaxParts: 10,
 
-		// A picture over 10 MB is sent as a document, so pictures have no limit of their own.
-		FileBytes:  map[message.Kind]int64{message.KindDocument: upload},
+		FileBytes:  c.limits.FileBytes(sends),
+		ShownBytes: map[message.Kind]int64{message.KindImage: c.limits.Image},
 		MaxFiles:   albumFiles,
 		FetchBytes: fetch,
 

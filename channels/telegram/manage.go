@@ -46,7 +46,7 @@ func (c *channel) Edit(ctx context.Context, chat string, ids []string, content *
 	} else if content.Kind != message.KindText {
 		return invalid(fmt.Sprintf("a %s can't be edited", content.Kind))
 	}
-	pieces := channels.SplitText(content.Text, textUnits, message.UnitUTF16)
+	pieces := channels.SplitText(content.Text, c.limits.Text, message.UnitUTF16)
 	switch {
 	case len(pieces) == 0 && keyboard != nil:
 		return c.edit(ctx, "editMessageReplyMarkup", key, texts[len(texts)-1], params{}, keyboard)

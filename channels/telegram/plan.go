@@ -33,7 +33,7 @@ func (c *channel) Plan(out *message.Outbound) ([]message.Part, error) {
 	switch {
 	case out.Kind == message.KindText:
 	case out.Kind.IsFile():
-		parts, rest = planFiles(out)
+		parts, rest = planFiles(out, c.limits.Image)
 	case out.Kind == message.KindContact && out.Contact != nil:
 		parts = []message.Content{{Kind: out.Kind, Contact: out.Contact}}
 	case out.Kind == message.KindLocation && out.Location != nil:
@@ -41,7 +41,7 @@ func (c *channel) Plan(out *message.Outbound) ([]message.Part, error) {
 	default:
 		return nil, invalid("Telegram can't send " + string(out.Kind))
 	}
-	for _, piece := range channels.SplitText(rest, textUnits, message.UnitUTF16) {
+	for _, piece := range channels.SplitText(rest, c.limits.Text, message.UnitUTF16) {
 		parts = append(parts, message.Content{Kind: message.KindText, Text: piece})
 	}
 	if len(parts) == 0 {
@@ -60,11 +60,12 @@ func (c *channel) Plan(out *message.Outbound) ([]message.Part, error) {
 	return planned, nil
 }
 
-// planFiles groups the files and returns the text that has to follow them.
-func planFiles(out *message.Outbound) (parts []message.Content, rest string) {
+// planFiles groups the files and returns the text that has to follow them. photo
+// is the size of the largest picture sent as one.
+func planFiles(out *message.Outbound, photo int64) (parts []message.Content, rest string) {
 	var groups [][]message.File
 	for _, f := range out.Files {
-		f.Kind = sendAs(out.Kind, &f)
+		f.Kind = sendAs(out.Kind, &f, photo)
 		if n := len(groups); n > 0 && len(groups[n-1]) < albumFiles && album(f.Kind) != "" && album(f.Kind) == album(groups[n-1][0].Kind) &&
 			!gif(&f) && !gif(&groups[n-1][0]) {
 			groups[n-1] = append(groups[n-1], f)
@@ -95,7 +96,7 @@ func planFiles(out *message.Outbound) (parts []message.Content, rest string) {
 
 // sendAs decides how a file is sent: as the message's kind says, unless Telegram
 // would refuse it as that. A document takes everything.
-func sendAs(whole message.Kind, f *message.File) message.Kind {
+func sendAs(whole message.Kind, f *message.File, photo int64) message.Kind {
 	kind := f.Kind
 	if whole == message.KindDocument || !kind.IsFile() {
 		kind = whole // "document" also means: don't recompress this picture
@@ -103,10 +104,10 @@ func sendAs(whole message.Kind, f *message.File) message.Kind {
 	switch kind {
 	case message.KindSticker:
 		if !mime(f, "image/webp", "application/x-tgsticker", "video/webm") {
-			return photoOrDocument(f)
+			return photoOrDocument(f, photo)
 		}
 	case message.KindImage:
-		return photoOrDocument(f)
+		return photoOrDocument(f, photo)
 	case message.KindVideo:
 		if !mime(f, "video/mp4") {
 			return message.KindDocument
@@ -123,12 +124,12 @@ func sendAs(whole message.Kind, f *message.File) message.Kind {
 	return kind
 }
 
-func photoOrDocument(f *message.File) message.Kind {
+func photoOrDocument(f *message.File, photo int64) message.Kind {
 	const sides, ratio = 10000, 20 // width+height, longer:shorter
 	switch {
 	case gif(f):
 		return message.KindImage // sendAnimation, which has no limits of photos
-	case !mime(f, "image/jpeg", "image/png", "image/webp", "image/jpg"), f.Size > photoBytes:
+	case !mime(f, "image/jpeg", "image/png", "image/webp", "image/jpg"), f.Size > photo:
 		return message.KindDocument
 	case f.Width > 0 && f.Height > 0 &&
 		(f.Width+f.Height > sides || f.Width > ratio*f.Height || f.Height > ratio*f.Width):

@@ -49,6 +49,7 @@ type channel struct {
 	base     string // without trailing slash
 	fileBase string
 	local    string // folder, "" for a server that isn't ours
+	limits   channels.Limits
 }
 
 var (
@@ -91,6 +92,9 @@ func open(a channels.Account, env channels.Env) (channels.Channel, error) {
 		return nil, err
 	}
 	if c.fileBase, err = address("file_base", a.Setting("file_base", c.base+"/file")); err != nil {
+		return nil, err
+	}
+	if c.limits, err = c.ownLimits(); err != nil {
 		return nil, err
 	}
 	return c, nil

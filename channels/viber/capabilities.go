@@ -1,6 +1,9 @@
 package viber
 
-import "switchboard/message"
+import (
+	"switchboard/channels"
+	"switchboard/message"
+)
 
 // The limits of the bot API 7.3 as documented, unless said otherwise.
 var (
@@ -18,17 +21,30 @@ const (
 	maxRequest  = 30_000   // bytes of JSON; "30 KB", in the smaller reading
 	maxTracking = 4000     // characters of tracking_data
 	maxFileName = 256      // characters, with the extension
-	maxPicture  = 1 << 20  // bytes; iOS shows up to 1 MB, Android 3 MB
+	maxPicture  = 1 << 20  // bytes; what iOS shows, unless the account says otherwise
+	mostPicture = 3 << 20  // what Android shows
 	maxVideo    = 26 << 20 // bytes
 	maxFile     = 50 << 20 // bytes
 	maxFetch    = 200 << 20
 	maxDuration = 180 // seconds of a video
 )
 
+var sends = []message.Kind{
+	message.KindText, message.KindImage, message.KindVideo, message.KindAudio, message.KindVoice,
+	message.KindSticker, message.KindDocument, message.KindContact, message.KindLocation,
+}
+
+// ownLimits are the account's: those of Viber, or what its settings say.
+func ownLimits(a channels.Account) (channels.Limits, error) {
+	usual := channels.Limits{Text: textLimit.Max, Image: maxPicture, Video: maxFile, File: maxFile}
+	most := usual
+	most.Image = mostPicture
+	return a.Limits(usual, most)
+}
+
 // Capabilities says what a Viber bot can do.
 //
-// Pictures over 1 MB and videos over 26 MB go as files, so every kind's limit
-// is a file's 50 MB.
+// Pictures over their limit and videos over 26 MB go as files.
 //
 // Rate is a cautious start: Viber publishes no number, only 429 and status 12.
 // ChatRate is unlimited: one chat is sent to by one sender at a time, and
@@ -38,10 +54,7 @@ const (
 func (c *channel) Capabilities() message.Capabilities {
 	return message.Capabilities{
 		Platform: "viber",
-		Send: []message.Kind{
-			message.KindText, message.KindImage, message.KindVideo, message.KindAudio, message.KindVoice,
-			message.KindSticker, message.KindDocument, message.KindContact, message.KindLocation,
-		},
+		Send:     sends,
 		Receive: []message.Kind{
 			message.KindText, message.KindImage, message.KindVideo, message.KindSticker, message.KindDocument,
 			message.KindContact, message.KindLocation, message.KindButton, message.KindService, message.KindUnsupported,
@@ -55,21 +68,19 @@ func (c *channel) Capabilities() message.Capabilities {
 		Delivered:       true,
 		Read:            true,
 		StartByID:       true, // subscribed customers only; others answer with status 6
-		Text:            textLimit,
+		Text:            message.Limit{Max: c.limits.Text, Unit: textLimit.Unit},
 		Caption:         captionLimit,
 		MaxParts:        10,
-		FileBytes: map[message.Kind]int64{
-			message.KindImage: maxFile, message.KindVideo: maxFile, message.KindAudio: maxFile,
-			message.KindVoice: maxFile, message.KindSticker: maxFile, message.KindDocument: maxFile,
-		},
-		MaxFiles:      10,
-		FetchBytes:    maxFetch,
-		ButtonText:    buttonLimit,
-		ButtonPayload: buttonLimit,
-		ButtonRows:    24,
-		ButtonColumns: columns,
-		ContactName:   message.Limit{Max: 28, Unit: message.UnitUTF16},
-		ContactPhone:  message.Limit{Max: 18, Unit: message.UnitUTF16},
-		Rate:          message.Rate{PerSecond: 20, Burst: 2},
+		FileBytes:       c.limits.FileBytes(sends),
+		ShownBytes:      map[message.Kind]int64{message.KindImage: c.limits.Image, message.KindVideo: min(maxVideo, c.limits.Video)},
+		MaxFiles:        10,
+		FetchBytes:      maxFetch,
+		ButtonText:      buttonLimit,
+		ButtonPayload:   buttonLimit,
+		ButtonRows:      24,
+		ButtonColumns:   columns,
+		ContactName:     message.Limit{Max: 28, Unit: message.UnitUTF16},
+		ContactPhone:    message.Limit{Max: 18, Unit: message.UnitUTF16},
+		Rate:            message.Rate{PerSecond: 20, Burst: 2},
 	}
 }

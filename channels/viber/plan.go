@@ -28,8 +28,8 @@ func (c *channel) Plan(out *message.Outbound) ([]message.Part, error) {
 		return nil, &message.Refusal{Code: message.RefusedLimit, Detail: fmt.Sprintf("payload has %d utf16; viber takes %d", n, maxTracking)}
 	}
 	// 7000 units are up to 42,000 bytes of JSON, over what a request may have.
-	for limit := textLimit.Max; ; limit /= 2 {
-		contents, err := contents(&out.Content, limit)
+	for limit := c.limits.Text; ; limit /= 2 {
+		contents, err := contents(&out.Content, limit, c.limits.Image)
 		if err != nil {
 			return nil, err
 		}
@@ -73,9 +73,9 @@ func (c *channel) size(out *message.Outbound) (int, error) {
 	return len(body), nil
 }
 
-// contents cuts a message into what one call can carry each. The result is
-// never empty.
-func contents(in *message.Content, limit int) ([]message.Content, error) {
+// contents cuts a message into what one call can carry each: texts of limit
+// units, pictures of so many bytes. The result is never empty.
+func contents(in *message.Content, limit int, picture int64) ([]message.Content, error) {
 	var list []message.Content
 	rest := in.Text
 	switch {
@@ -89,7 +89,7 @@ func contents(in *message.Content, limit int) ([]message.Content, error) {
 	case in.Kind.IsFile() && len(in.Files) > 0:
 		for i := range in.Files {
 			f := in.Files[i]
-			kind := fileKind(&f)
+			kind := fileKind(&f, picture)
 			if kind != message.KindImage && f.Size <= 0 {
 				return nil, &message.Refusal{Code: message.RefusedInvalid, Detail: fmt.Sprintf("file %s is empty; viber takes files with at least one byte", f.ID)}
 			}
@@ -123,7 +123,7 @@ func joinLines(lines ...string) string {
 
 // fileKind is how a file goes out: as a picture or a video where Viber shows
 // it as such, else as a document.
-func fileKind(f *message.File) message.Kind {
+func fileKind(f *message.File, picture int64) message.Kind {
 	mime, _, _ := strings.Cut(strings.ToLower(f.Mime), ";")
 	mime = strings.TrimSpace(mime)
 	if mime == "" {
@@ -131,7 +131,7 @@ func fileKind(f *message.File) message.Kind {
 	}
 	switch f.Kind {
 	case message.KindImage, message.KindSticker:
-		if f.Size <= maxPicture && (mime == "image/jpeg" || mime == "image/png" || mime == "image/gif") {
+		if f.Size <= picture && (mime == "image/jpeg" || mime == "image/png" || mime == "image/gif") {
 			return message.KindImage
 		}
 	case message.KindVideo:

@@ -47,6 +47,7 @@ type channel struct {
 	token   string
 	base    string // the API's address, without trailing slash
 	sender  sender
+	limits  channels.Limits
 	// phoneMark is the ActionBody of our share-phone buttons: a contact that
 	// comes back with it is the customer's own number. Customers can't make it up.
 	phoneMark string
@@ -92,6 +93,9 @@ func open(account channels.Account, env channels.Env) (*channel, error) {
 		base:    base,
 		sender:  sender{Name: name, Avatar: avatar},
 		now:     time.Now,
+	}
+	if c.limits, err = ownLimits(account); err != nil {
+		return nil, err
 	}
 	c.macs.New = func() any { return hmac.New(sha256.New, []byte(token)) }
 	c.phoneMark = phoneMark(c.mac([]byte("share-phone " + account.ID)))

@@ -1,15 +1,19 @@
 package vk
 
-import "switchboard/message"
+import (
+	"switchboard/channels"
+	"switchboard/message"
+)
 
 const (
 	// VK's "MB" is not said to be binary; the smaller reading is safe in both.
 	photoBytes    = 50_000_000
 	documentBytes = 200_000_000
 
-	// maxText is a margin below the 4096 characters of the documents, and a round
-	// number for people who count.
-	maxText = 4000
+	// maxText is a margin below the mostText of the documents, and a round number
+	// for people who count; an account may set its own.
+	maxText  = 4000
+	mostText = 4096
 
 	maxLabel   = 40  // of a button
 	maxPayload = 255 // of a button, as JSON
@@ -21,16 +25,26 @@ const (
 	regularButtons, inlineButtons = 40, 10
 )
 
+// No audio: documents refuse mp3, and music needs a person's token. No contact:
+// VK has no such attachment.
+var sends = []message.Kind{
+	message.KindText, message.KindImage, message.KindVideo, message.KindVoice,
+	message.KindSticker, message.KindDocument, message.KindLocation,
+}
+
+// ownLimits are the account's: those of VK, or what its settings say.
+func ownLimits(a channels.Account) (channels.Limits, error) {
+	usual := channels.Limits{Text: maxText, Image: photoBytes, Video: documentBytes, File: documentBytes}
+	most := usual
+	most.Text = mostText
+	return a.Limits(usual, most)
+}
+
 // Capabilities implements channels.Channel.
 func (c *channel) Capabilities() message.Capabilities {
 	return message.Capabilities{
 		Platform: name,
-		// No audio: documents refuse mp3, and music needs a person's token. No
-		// contact: VK has no such attachment.
-		Send: []message.Kind{
-			message.KindText, message.KindImage, message.KindVideo, message.KindVoice,
-			message.KindSticker, message.KindDocument, message.KindLocation,
-		},
+		Send:     sends,
 		Receive: []message.Kind{
 			message.KindText, message.KindImage, message.KindVideo, message.KindAudio, message.KindVoice,
 			message.KindSticker, message.KindDocument, message.KindLocation,
@@ -43,13 +57,13 @@ func (c *channel) Capabilities() message.Capabilities {
 		// otherwise the send fails with kind recipient.
 		StartByID: true,
 
-		Text: message.Limit{Max: maxText, Unit: unitOf},
+		Text: message.Limit{Max: c.limits.Text, Unit: unitOf},
 		// The text goes in the same message as the files.
-		Caption:  message.Limit{Max: maxText, Unit: unitOf},
+		Caption:  message.Limit{Max: c.limits.Text, Unit: unitOf},
 		MaxParts: 10,
 
-		// A picture over 50 MB is sent as a document, so pictures have no limit of their own.
-		FileBytes:  map[message.Kind]int64{message.KindDocument: documentBytes},
+		FileBytes:  c.limits.FileBytes(sends),
+		ShownBytes: map[message.Kind]int64{message.KindImage: c.limits.Image},
 		MaxFiles:   maxAttachments,
 		FetchBytes: documentBytes,
 

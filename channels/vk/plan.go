@@ -25,7 +25,7 @@ func (c *channel) Plan(out *message.Outbound) ([]message.Part, error) {
 			return nil, err
 		}
 	}
-	contents, err := contents(&out.Content)
+	contents, err := c.contents(&out.Content)
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +43,7 @@ func (c *channel) Plan(out *message.Outbound) ([]message.Part, error) {
 }
 
 // contents cuts a message into what one call can carry each; never empty.
-func contents(in *message.Content) ([]message.Content, error) {
+func (c *channel) contents(in *message.Content) ([]message.Content, error) {
 	var list []message.Content
 	rest := in.Text
 	switch {
@@ -58,7 +58,7 @@ func contents(in *message.Content) ([]message.Content, error) {
 		for i := range in.Files {
 			f := in.Files[i]
 			var err error
-			if f.Kind, err = sendAs(in.Kind, &f); err != nil {
+			if f.Kind, err = sendAs(in.Kind, &f, c.limits.Image); err != nil {
 				return nil, err
 			}
 			if n := len(list); n > 0 && together(f.Kind) && together(list[n-1].Kind) && len(list[n-1].Files) < maxAttachments {
@@ -70,13 +70,13 @@ func contents(in *message.Content) ([]message.Content, error) {
 	default:
 		return nil, invalid(fmt.Sprintf("VK can't send %s", in.Kind))
 	}
-	if len(list) > 0 && !alone(list[0].Kind) && unitOf.Count(rest) <= maxText {
+	if len(list) > 0 && !alone(list[0].Kind) && unitOf.Count(rest) <= c.limits.Text {
 		list[0].Text, rest = rest, ""
 	}
 	if strings.TrimSpace(rest) == "" {
 		rest = ""
 	}
-	for _, piece := range channels.SplitText(rest, maxText, unitOf) {
+	for _, piece := range channels.SplitText(rest, c.limits.Text, unitOf) {
 		list = append(list, message.Content{Kind: message.KindText, Text: piece})
 	}
 	if len(list) == 0 {
@@ -95,7 +95,7 @@ var refusedTypes = []string{".mp3", ".exe", ".com", ".bat", ".cmd", ".msi", ".sc
 
 // sendAs decides how a file is sent: as a photo, a voice message or graffiti where
 // VK takes it as such, else as a document.
-func sendAs(whole message.Kind, f *message.File) (message.Kind, error) {
+func sendAs(whole message.Kind, f *message.File, photo int64) (message.Kind, error) {
 	kind := f.Kind
 	if whole == message.KindDocument || !kind.IsFile() {
 		kind = whole // "document" also means: don't recompress this picture
@@ -105,12 +105,12 @@ func sendAs(whole message.Kind, f *message.File) (message.Kind, error) {
 	}
 	switch kind {
 	case message.KindSticker:
-		if hasType(f, "image/png") && f.Size <= photoBytes {
+		if hasType(f, "image/png") && f.Size <= photo {
 			return message.KindSticker, nil
 		}
-		return document(f, isPhoto(f))
+		return document(f, isPhoto(f, photo))
 	case message.KindImage:
-		return document(f, isPhoto(f))
+		return document(f, isPhoto(f, photo))
 	case message.KindVoice:
 		if hasType(f, "audio/ogg", "audio/opus", "application/ogg") {
 			return message.KindVoice, nil
@@ -132,10 +132,10 @@ func document(f *message.File, photo bool) (message.Kind, error) {
 
 // isPhoto reports whether VK takes the file as a photo. A GIF would lose its
 // motion as one; as a document it is shown moving.
-func isPhoto(f *message.File) bool {
+func isPhoto(f *message.File, photo int64) bool {
 	const sides, ratio = 14000, 20 // width+height, longer:shorter
 	switch {
-	case !hasType(f, "image/jpeg", "image/jpg", "image/png"), f.Size > photoBytes:
+	case !hasType(f, "image/jpeg", "image/jpg", "image/png"), f.Size > photo:
 		return false
 	case f.Width > 0 && f.Height > 0:
 		return f.Width+f.Height <= sides && f.Width <= ratio*f.Height && f.Height <= ratio*f.Width

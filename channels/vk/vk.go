@@ -52,6 +52,7 @@ type channel struct {
 	confirmation string
 	base         string // without trailing slash and /method
 	now          func() time.Time
+	limits       channels.Limits
 
 	// floods counts the answers with error 29 in a row.
 	floods atomic.Int32
@@ -102,6 +103,9 @@ func open(a channels.Account, env channels.Env) (*channel, error) {
 	c.base = strings.TrimSuffix(strings.TrimRight(a.Setting("api_base", apiBase), "/"), "/method")
 	if u, err := url.Parse(c.base); err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
 		return nil, fmt.Errorf("setting api_base is not an address like %s", apiBase)
+	}
+	if c.limits, err = ownLimits(a); err != nil {
+		return nil, err
 	}
 	return c, nil
 }

@@ -500,6 +500,9 @@ export interface components {
             request_location: boolean;
             request_phone: boolean;
             send: string[] | null;
+            shown_bytes?: {
+                [key: string]: number;
+            };
             start_by_id: boolean;
             start_by_phone: boolean;
             text: components["schemas"]["Limit"];
