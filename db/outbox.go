@@ -495,7 +495,7 @@ func (s *step) lockLimits(ctx context.Context, heads []head) (map[string]time.Ti
 }
 
 func (s *step) fill(c *queue.Claim, h *head) error {
-	c.Out = message.Outbound{ID: h.MessageID, Chat: h.Chat, Customer: h.Customer, ReplyTo: h.ReplyTo, SenderName: h.SenderName, SenderAvatar: h.Avatar}
+	c.Out = message.Outbound{ID: h.MessageID, Chat: h.Chat, Customer: h.Customer, ReplyTo: h.ReplyTo, SenderName: h.SenderName, SenderAvatar: h.Avatar, ExpiresAt: h.ExpiresAt}
 	if err := json.Unmarshal(h.Body, &c.Out.Content); err != nil {
 		return fmt.Errorf("reading body of message %s: %w", h.MessageID, err)
 	}

@@ -25,8 +25,13 @@ type Profile struct {
 	ID       string // the platform's id, unique within the account
 	Name     string
 	Username string
-	Avatar   string // address or platform file reference; may be ""
-	Language string
+	// Avatar is what the channel fetches the picture by: an address, or the
+	// platform's reference of a file; may be "".
+	Avatar string
+	// AvatarKey is equal for equal pictures, where Avatar need not be; "" means that
+	// Avatar serves.
+	AvatarKey string `json:",omitempty"`
+	Language  string
 	Country  string
 	Phone    string // only when the platform proves that it is the customer's own
 }
@@ -70,6 +75,9 @@ type Outbound struct {
 	ReplyTo      string // platform id of the message replied to, "" if none
 	SenderName   string // the operator's name, for channels that show it
 	SenderAvatar string // public address of the operator's picture
+	// ExpiresAt ends the message's time to live: platforms that keep messages are
+	// told to give up then. Zero when it isn't known.
+	ExpiresAt time.Time
 }
 
 // Part is one call to the platform: the atom of delivery. A long text or a

@@ -425,7 +425,7 @@ func (a *MFMSAccount) addCustomer(spec CustomerSpec) (customer, error) {
 	if name == "" {
 		name = "Customer"
 	}
-	u := &MFMSCustomer{acct: a, name: name, receipts: spec.Receipts}
+	u := &MFMSCustomer{acct: a, name: name, receipts: spec.Receipts, avatar: spec.Avatar}
 	u.id, u.hash = phone, filler(a.sim.cfg.Seed, n<<17)
 	a.users[phone] = u
 	a.people = append(a.people, u)

@@ -21,6 +21,8 @@ type MFMSCustomer struct {
 	mu       sync.Mutex
 	name     string
 	receipts string
+	avatar   bool
+	picture  string // path of the avatar, once it was told
 	blocked  bool
 	wrote    time.Time // last
 	history  []*mfmsStored
@@ -141,7 +143,7 @@ func (u *MFMSCustomer) callback(a *MFMSAction, id, subject string, in *mfmsInbou
 		number, _ := strconv.ParseInt(id, 10, 64)
 		m = map[string]any{
 			"id": number, "subject": subject, "subjectId": 55, "subscriber": map[string]any{"id": 3301, "identifier": u.id},
-			"userInfo":       map[string]any{"userName": u.name, "firstName": u.name, "lastName": nil, "avatarUrl": nil},
+			"userInfo":       map[string]any{"userName": u.name, "firstName": u.name, "lastName": nil, "avatarUrl": null(u.avatarURL())},
 			"messageContent": content, "receivedAt": at.UTC().Format(time.RFC3339Nano),
 			"replyOutMessageId": nil, "replyOutMessageExternalRequestId": null(a.ReplyTo), "replyInMessageId": nil,
 		}
@@ -165,6 +167,22 @@ func (u *MFMSCustomer) callback(a *MFMSAction, id, subject string, in *mfmsInbou
 		delete(m, "id")
 	}
 	return m
+}
+
+// avatarURL is where the customer's picture is; "" without one. u.mu is held.
+func (u *MFMSCustomer) avatarURL() string {
+	sim := u.acct.sim
+	if u.avatar && u.picture == "" {
+		b, err := makeBlob(FileSpec{Seed: u.hash}, "jpeg")
+		if err != nil {
+			return ""
+		}
+		u.picture = "/mfms/media/" + sim.media.put(b, sim.cfg.Seed, 365*24*time.Hour) + "/avatar.jpg"
+	}
+	if !u.avatar {
+		return ""
+	}
+	return sim.BaseURL() + u.picture
 }
 
 func upper(s string) string {
@@ -347,6 +365,7 @@ func (u *MFMSCustomer) set(p CustomerPatch) error {
 	assign(&u.blocked, p.Blocked)
 	assign(&u.nobody, p.Deactivated)
 	assign(&u.receipts, p.Receipts)
+	assign(&u.avatar, p.Avatar)
 	return nil
 }
 

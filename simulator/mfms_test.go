@@ -309,6 +309,21 @@ func TestMFMSCustomers(t *testing.T) {
 	if _, has := one["id"]; has || one["future"] != 1.0 {
 		t.Errorf("%v", list.body)
 	}
+	// The newer form tells where the picture is.
+	face, err := n.acct.NewCustomer(simulator.CustomerSpec{ID: "79261234599", Avatar: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := face.Do("text", simulator.MFMSAction{Pulse: true}); err != nil {
+		t.Fatal(err)
+	}
+	req, err := http.NewRequestWithContext(t.Context(), "GET", str(at(nextMFMS(t, got), "userInfo", "avatarUrl")), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status, h, b := send(t, req); status != 200 || h.Get("Content-Type") != "image/jpeg" || len(b) == 0 {
+		t.Errorf("picture: %d %v", status, h)
+	}
 	// Without an address to call nobody hears.
 	n.acct.SetWebhook("")
 	if !u.SendText("?").Dropped {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"switchboard/channels"
 	"switchboard/message"
 )
 
@@ -59,7 +60,7 @@ func (c *channel) verdict(resp *http.Response, raw []byte, cause error) (string,
 		Detail scalar `json:"detail"` // the same word in the newer interface
 		Status text   `json:"dlvStatus"`
 	}
-	if cause == nil && decodeLenient(raw, &a) == nil {
+	if cause == nil && channels.DecodeLenient(raw, &a) == nil {
 		code := strings.ToLower(string(a.Code))
 		if code == "" {
 			code = strings.ToLower(string(a.Detail))
@@ -67,13 +68,15 @@ func (c *channel) verdict(resp *http.Response, raw []byte, cause error) (string,
 		if code == "" && a.Status != "" {
 			code = codeOK // a report, on being asked for one
 		}
-		v, known := verdicts[code]
+		v, known := verdictOf(code)
 		switch {
+		case resp.StatusCode == http.StatusTooManyRequests: // whatever it says
 		case known && v.kind == accepted && resp.StatusCode < 500 && (resp.StatusCode/100 == 2 || code != codeOK):
 			return code, nil
 		case known && v.kind != accepted:
 			return "", &message.Error{Kind: v.kind, Code: code, Detail: v.hint}
-		case code != "" && resp.StatusCode/100 == 2:
+		case known || code == "":
+		case resp.StatusCode/100 == 2, foreign(resp, nil).Kind == message.ErrInvalid && c.word(code) == code:
 			return "", &message.Error{Kind: message.ErrInvalid, Code: c.word(code), Detail: "unknown code"}
 		}
 	}

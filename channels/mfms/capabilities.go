@@ -33,6 +33,7 @@ func (c *channel) Capabilities() message.Capabilities {
 			message.KindContact, message.KindLocation, message.KindButton, message.KindUnsupported,
 		},
 		InlineKeyboard: true,
+		CustomerAvatar: true, // with messages of the newer form
 		Delivered:      true,
 		Read:           true,
 		StartByID:      true, // the id is the phone

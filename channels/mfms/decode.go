@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"switchboard/channels"
 	"switchboard/message"
 )
 
@@ -18,20 +19,20 @@ func (c *channel) Decode(raw []byte) ([]message.Update, error) {
 	switch e.kind() {
 	case isReply:
 		var r reply
-		if err := decodeLenient(raw, &r); err != nil {
+		if err := channels.DecodeLenient(raw, &r); err != nil {
 			return nil, fmt.Errorf("decoding message: %w", err)
 		}
 		return one(&r, string(r.ReplyTo), "")
 	case isPulseReply:
 		var p pulseReply
-		if err := decodeLenient(raw, &p); err != nil {
+		if err := channels.DecodeLenient(raw, &p); err != nil {
 			return nil, fmt.Errorf("decoding message: %w", err)
 		}
 		r := p.plain()
 		return one(&r, string(r.ReplyTo), string(p.User.Avatar))
 	case isReport, isPulseReport:
 		var r report
-		if err := decodeLenient(raw, &r); err != nil {
+		if err := channels.DecodeLenient(raw, &r); err != nil {
 			return nil, fmt.Errorf("decoding report: %w", err)
 		}
 		if e.kind() == isPulseReport {
@@ -82,7 +83,10 @@ func one(r *reply, replyTo, avatar string) ([]message.Update, error) {
 		Kind: message.UpdateMessage, Chat: number, Customer: customer(number),
 		PlatformID: string(r.ID), At: instant(string(r.ReceivedAt)), ReplyTo: replyTo,
 	}
-	u.Customer.Name, u.Customer.Avatar = string(r.UserName), avatar
+	u.Customer.Name = string(r.UserName)
+	if isWeb(avatar) {
+		u.Customer.Avatar = avatar
+	}
 	content, err := content(r)
 	if err != nil {
 		content = message.Content{Kind: message.KindUnsupported, Unsupported: err.Error(), Text: words(r)}
@@ -129,17 +133,23 @@ func content(r *reply) (message.Content, error) {
 		return message.Content{Kind: message.KindContact, Text: words(r), Contact: &message.Contact{Name: string(r.Contact.Name), Phone: cardPhone(string(r.Contact.Phone))}}, nil
 	case "image", "video", "audio", "voice", "sticker", "document":
 		link := string(r.AttachmentURL)
-		if u, err := url.Parse(link); err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" {
+		if !isWeb(link) {
 			return message.Content{}, errors.New(kind + " (without file)")
 		}
 		k := message.Kind(kind)
 		return message.Content{Kind: k, Text: words(r), Files: []message.File{{
-			Kind: k, Name: string(r.AttachmentName), Size: max(r.AttachmentSize.int(), 0), State: message.FilePending, Ref: link,
+			Kind: k, Name: string(r.AttachmentName), Size: max(r.AttachmentSize.Int(), 0), State: message.FilePending, Ref: link,
 		}}}, nil
 	case "":
 		return message.Content{}, errors.New("message without type")
 	}
 	return message.Content{}, errors.New(kind)
+}
+
+// isWeb reports whether a file can be fetched from the address.
+func isWeb(address string) bool {
+	u, err := url.Parse(address)
+	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != ""
 }
 
 func degrees(s scalar, limit float64) (float64, bool) {
@@ -211,7 +221,7 @@ func (c *channel) failure(status, reason string) *message.Failure {
 	if reason == "" {
 		reason = status
 	}
-	v, known := verdicts[reason]
+	v, known := verdictOf(reason)
 	if !known || v.kind == accepted {
 		return &message.Failure{Kind: message.ErrInvalid, Code: c.word(reason), Detail: "MFMS could not deliver the message"}
 	}

@@ -3,7 +3,7 @@
 //
 // MFMS gives its papers to customers only. What working clients and the public
 // documentation of the same platform confirm stands with the code that uses it;
-// what is assumed (names, paths, limits, authorisation) stands in assumed.go and
+// what is assumed (names, paths, limits, authorisation) stands in wire_json.go and
 // nowhere else, to be corrected there when the papers come.
 //
 // What shapes the package:

@@ -33,7 +33,6 @@ var verdicts = map[string]verdict{
 	codeOK:                    {accepted, ""},
 	"error-id-not-unique":     {accepted, ""},
 	"requestid-is-not-unique": {accepted, ""},
-	"error-instant-message-client-id-not-unique": {accepted, ""},
 
 	"error-system":         {message.ErrUnavailable, "MFMS is out of order"},
 	"error-system-blocked": {message.ErrUnavailable, "MFMS is closed for the moment"},
@@ -84,6 +83,19 @@ var verdicts = map[string]verdict{
 	"cascade-not-found":                           {message.ErrInvalid, "the cascade is unknown"},
 	"matched-template-not-found":                  {message.ErrInvalid, windowHint},
 	"attachmentname-is-too-long":                  {message.ErrInvalid, "the file's name is too long"},
+}
+
+// verdictOf finds a code's verdict, by the whole word or by the family it is of.
+func verdictOf(code string) (verdict, bool) {
+	v, known := verdicts[code]
+	switch {
+	case known:
+	case strings.HasSuffix(code, "client-id-not-unique"):
+		return verdict{accepted, ""}, true
+	case strings.HasPrefix(code, "error-address-"):
+		return verdict{message.ErrRecipient, "MFMS can't write to the phone"}, true
+	}
+	return v, known
 }
 
 const windowHint = "no approved template has this text, and without one only customers who wrote within 24 hours can be written to"

@@ -17,7 +17,7 @@ import (
 // gets them.
 func (c *channel) Fetch(ctx context.Context, ref string) (channels.Download, error) {
 	u, err := url.Parse(ref)
-	if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" {
+	if err != nil || !isWeb(ref) {
 		return channels.Download{}, fmt.Errorf("fetching file: not a web address: %w", channels.ErrFileGone)
 	}
 	resp, err := fetch(ctx, c.env.Fetch, u, nil)

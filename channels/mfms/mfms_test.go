@@ -159,6 +159,9 @@ func testCase() channeltest.Case {
 			{Name: "ok in HTTP 500", Response: channeltest.Response{Status: 500, Body: `{"code":"ok"}`}, Want: message.Error{Kind: message.ErrUncertain, Code: "500"}},
 			{Name: "no code", Response: channeltest.Response{Body: `{}`}, Want: message.Error{Kind: message.ErrUncertain, Code: "200"}},
 			{Name: "429", Response: channeltest.Response{Status: 429, Header: map[string]string{"Retry-After": "7"}}, Want: message.Error{Kind: message.ErrThrottled, Code: "429", RetryAfter: 7 * time.Second}},
+			{Name: "429 with a code", Response: channeltest.Response{Status: 429, Header: map[string]string{"Retry-After": "7"}, Body: `{"code":"error-syntax"}`}, Want: message.Error{Kind: message.ErrThrottled, Code: "429", RetryAfter: 7 * time.Second}},
+			{Name: "unknown code in HTTP 400", Response: channeltest.Response{Status: 400, Body: `{"detail":"future-is-not-now"}`}, Want: message.Error{Kind: message.ErrInvalid, Code: "future-is-not-now", Detail: "unknown code"}},
+			{Name: "unknown fault of the address", Response: channeltest.Response{Body: `{"code":"error-address-of-the-future"}`}, Want: message.Error{Kind: message.ErrRecipient, Code: "error-address-of-the-future"}},
 			{Name: "429 without time", Response: channeltest.Response{Status: 429}, Want: message.Error{Kind: message.ErrThrottled, Code: "429", RetryAfter: 5 * time.Second}},
 			{Name: "401", Response: channeltest.Response{Status: 401}, Want: message.Error{Kind: message.ErrAccount, Code: "401"}},
 			{Name: "403", Response: channeltest.Response{Status: 403}, Want: message.Error{Kind: message.ErrAccount, Code: "403"}},
@@ -217,7 +220,7 @@ func textTo(chat string) *message.Part {
 // Whoever repeats a message under its id gets told so, and that is a success.
 func TestKnownAlready(t *testing.T) {
 	t.Parallel()
-	for _, code := range []string{"error-id-not-unique", "error-instant-message-client-id-not-unique", "requestId-is-not-unique"} {
+	for _, code := range []string{"error-id-not-unique", "error-instant-message-client-id-not-unique", "error-out-message-client-id-not-unique", "requestId-is-not-unique"} {
 		for _, status := range []int{200, 400} {
 			c := openWith(t, channeltest.NewPlatform(t, func(*channeltest.Request) channeltest.Response {
 				return channeltest.Response{Status: status, Body: `{"code":"` + code + `"}`}
@@ -226,6 +229,28 @@ func TestKnownAlready(t *testing.T) {
 			if err != nil || len(r.IDs) != 1 || !strings.Contains(r.Note, strings.ToLower(code)) {
 				t.Errorf("%s in %d: %+v %v", code, status, r, err)
 			}
+		}
+	}
+}
+
+// What is left of the time to live is told, within MFMS's range.
+func TestValidity(t *testing.T) {
+	t.Parallel()
+	p := channeltest.NewPlatform(t, mfmsAnswer)
+	c := openWith(t, p, map[string]string{"ttl": "2h"})
+	for _, row := range []struct {
+		left     time.Duration // 0: not known
+		min, max float64
+	}{{0, 7200, 7200}, {time.Hour, 3590, 3600}, {48 * time.Hour, 86400, 86400}, {time.Second, 30, 30}, {-time.Hour, 30, 30}} {
+		part := textTo(testChat)
+		if row.left != 0 {
+			part.ExpiresAt = time.Now().Add(row.left)
+		}
+		if _, err := c.Send(t.Context(), part); err != nil {
+			t.Fatal(err)
+		}
+		if got := p.Requests()[0].JSON()["validityPeriodSeconds"].(float64); got < row.min || got > row.max {
+			t.Errorf("%v left: %v seconds", row.left, got)
 		}
 	}
 }

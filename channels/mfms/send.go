@@ -49,7 +49,7 @@ func (c *channel) outgoing(part *message.Part, link string) *outgoing {
 		Subject:         c.sender,
 		Address:         part.Chat,
 		Priority:        "normal",
-		ValiditySeconds: int(c.validity / time.Second),
+		ValiditySeconds: int(c.validFor(part) / time.Second),
 		Comment:         part.ID, // so that their papers lead to our message
 		ContentType:     "text",
 		Keyboard:        buttons(part.Keyboard),
@@ -67,6 +67,15 @@ func (c *channel) outgoing(part *message.Part, link string) *outgoing {
 		o.Text = part.Text
 	}
 	return o
+}
+
+// validFor is how long MFMS may try: what is left of the message's time to live,
+// within the range that it takes.
+func (c *channel) validFor(part *message.Part) time.Duration {
+	if part.ExpiresAt.IsZero() {
+		return c.validity
+	}
+	return min(max(time.Until(part.ExpiresAt), minValidity), maxValidity)
 }
 
 // buttons translates a keyboard; a button without a payload sends its text back.

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
@@ -209,59 +208,7 @@ func hash(raw []byte) string {
 	return hex.EncodeToString(sum[:16])
 }
 
-// decodeLenient reads JSON into v and lets fields of an unexpected type be empty:
-// one odd field must not lose a customer's message. The body itself has to be one
-// JSON object.
-func decodeLenient(raw []byte, v any) error {
-	if err := channels.CheckObject(raw); err != nil {
-		return err
-	}
-	err := json.Unmarshal(raw, v)
-	if _, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		return nil
-	}
-	return err
-}
-
-// scalar is the text of a JSON string or number, exactly as written. Everything
-// else reads as "". NUL characters are left out, because a database's text can't
-// hold them.
-type scalar string
-
-// UnmarshalJSON never fails.
-func (s *scalar) UnmarshalJSON(b []byte) error {
-	*s = ""
-	switch {
-	case len(b) == 0:
-	case b[0] == '"':
-		var text string
-		if err := json.Unmarshal(b, &text); err == nil {
-			*s = scalar(strings.ReplaceAll(text, "\x00", ""))
-		}
-	case b[0] == '-' || b[0] >= '0' && b[0] <= '9':
-		*s = scalar(bytes.Clone(b))
-	}
-	return nil
-}
-
-// int is the number, or 0 where it isn't a whole 64-bit one.
-func (s scalar) int() int64 {
-	n, err := strconv.ParseInt(string(s), 10, 64)
-	if err != nil {
-		return 0
-	}
-	return n
-}
-
-// text is a JSON string without NUL characters; any other value reads as "".
-type text string
-
-// UnmarshalJSON never fails.
-func (t *text) UnmarshalJSON(b []byte) error {
-	*t = ""
-	var s string
-	if len(b) > 0 && b[0] == '"' && json.Unmarshal(b, &s) == nil {
-		*t = text(strings.ReplaceAll(s, "\x00", ""))
-	}
-	return nil
-}
+type (
+	scalar = channels.Scalar
+	text   = channels.Text
+)
