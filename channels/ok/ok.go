@@ -90,7 +90,7 @@ func open(account channels.Account, env channels.Env) (*channel, error) {
 	}
 	return &channel{
 		env: env, account: account, token: token, secret: secret, base: base, afterPress: after, limits: limits,
-		now: time.Now, wait: sleep, tokens: map[upload]uploaded{},
+		now: time.Now, wait: channels.Sleep, tokens: map[upload]uploaded{},
 	}, nil
 }
 
@@ -111,15 +111,4 @@ func parseBase(s string) (*url.URL, error) {
 		u.Path += "/graph"
 	}
 	return u, nil
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }

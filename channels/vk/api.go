@@ -71,6 +71,9 @@ func refused(err error, codes ...int) bool {
 
 // call makes a call of the API. Errors are *callError.
 func (c *channel) call(ctx context.Context, method string, params url.Values) (json.RawMessage, error) {
+	if c.flooded(method) {
+		return nil, &callError{method: method, code: 29, detail: "not called"}
+	}
 	if params == nil {
 		params = url.Values{}
 	}
@@ -97,6 +100,9 @@ func (c *channel) call(ctx context.Context, method string, params url.Values) (j
 		fail.code, fail.detail = a.Error.Code, c.redact(shorten(a.Error.Msg, 300))
 		return nil, fail
 	case err == nil && raw.status/100 == 2 && len(a.Response) > 0:
+		if method != methodSend { // whose answer holds the refusals
+			c.flowed(method)
+		}
 		return a.Response, nil
 	}
 	fail.detail = "the answer is not VK's"

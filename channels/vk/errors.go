@@ -112,7 +112,8 @@ func (c *channel) classify(err error, before bool) *message.Error {
 			}
 		}
 		if out.Kind == message.ErrThrottled {
-			out.RetryAfter, out.ChatOnly = c.wait(e.code), e.code == 9
+			// A limit of uploads must not hold up the texts of others.
+			out.RetryAfter, out.ChatOnly = c.pause(e.method, e.code), e.code == 9 || e.code == 29 && before
 		}
 	case e.status == http.StatusTooManyRequests:
 		out.Kind, out.Code, out.RetryAfter = message.ErrThrottled, "429", e.retryAfter
@@ -142,16 +143,44 @@ func verdictOf(code int) verdict {
 	return verdict{kind: message.ErrInvalid}
 }
 
-func (c *channel) wait(code int) time.Duration {
+// pause is how long a throttle lasts. That of error 29 is of one method, and
+// doubles until a call of it succeeds.
+func (c *channel) pause(method string, code int) time.Duration {
 	switch code {
 	case 6:
 		return waitPerSecond
 	case 9:
 		return waitFlood
-	default:
-		n := c.floods.Add(1)
-		return min(waitQuantity<<min(n-1, 10), maxQuantity)
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now, f := c.now(), c.floods[method]
+	if !f.until.After(now) {
+		f.until = now.Add(min(waitQuantity<<min(f.times, 10), maxQuantity))
+		f.times++
+		c.floods[method] = f
+	}
+	return f.until.Sub(now)
+}
+
+// flood is the state of a method whose quantity limit was reached.
+type flood struct {
+	times int // in a row
+	until time.Time
+}
+
+// flooded reports whether a method is to be left alone for now.
+func (c *channel) flooded(method string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.floods[method].until.After(c.now())
+}
+
+// flowed notes that a method's quantity limit is not reached any more.
+func (c *channel) flowed(method string) {
+	c.mu.Lock()
+	delete(c.floods, method)
+	c.mu.Unlock()
 }
 
 // pollError says what a failed call means for the poll loop.

@@ -27,6 +27,29 @@ func openWith(t testing.TB, more map[string]string) *channel {
 	return c
 }
 
+// openAt opens the account against a platform of the test.
+func openAt(t testing.TB, p *channeltest.Platform) *channel {
+	t.Helper()
+	cs := testCase()
+	c, err := open(p.Account(&cs, nil), p.Env())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// sendFirst sends the first part of a message.
+func sendFirst(t testing.TB, c *channel, o message.Outbound) error {
+	t.Helper()
+	o.ID, o.Chat = "0198c0de-0000-7000-8000-000000000001", testPeer
+	parts, err := c.Plan(&o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.Send(t.Context(), &parts[0])
+	return err
+}
+
 // The plan loses nothing of a text, whatever it is.
 func FuzzPlan(f *testing.F) {
 	f.Add("hello", "😀")

@@ -81,9 +81,11 @@ func (c *channel) body(ctx context.Context, peer int64, part *message.Part) (url
 	return p, nil
 }
 
+const methodSend = "messages.send"
+
 // send calls messages.send for one peer. Errors are *callError.
 func (c *channel) send(ctx context.Context, peer int64, p url.Values) (message.Receipt, error) {
-	const method = "messages.send"
+	const method = methodSend
 	if ctx.Err() != nil {
 		return message.Receipt{}, &callError{method: method, detail: "not begun in time", err: ctx.Err()}
 	}
@@ -112,7 +114,7 @@ func (c *channel) send(ctx context.Context, peer int64, p url.Values) (message.R
 	if r.Error != nil && r.Error.Code != 0 {
 		return message.Receipt{}, &callError{method: method, code: r.Error.Code, detail: c.redact(shorten(r.Error.Description, 300)), sent: true}
 	}
-	c.floods.Store(0)
+	c.flowed(method)
 	if r.CMID <= 0 {
 		return message.Receipt{Note: "accepted without its number in the chat"}, nil
 	}

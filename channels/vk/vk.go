@@ -1,13 +1,13 @@
 package vk
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/url"
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"switchboard/channels"
@@ -53,12 +53,12 @@ type channel struct {
 	base         string // without trailing slash and /method
 	now          func() time.Time
 	limits       channels.Limits
-
-	// floods counts the answers with error 29 in a row.
-	floods atomic.Int32
+	// wait sleeps; false when ctx ended first.
+	wait func(ctx context.Context, d time.Duration) bool
 
 	mu      sync.Mutex
-	session *session // of the long poll; nil: to be asked for
+	session *session         // of the long poll; nil: to be asked for
+	floods  map[string]flood // by method
 }
 
 var (
@@ -76,7 +76,7 @@ var (
 func open(a channels.Account, env channels.Env) (*channel, error) {
 	c := &channel{
 		account: a, env: env, token: a.Setting("token", ""), mode: a.Setting("mode", modePoll),
-		secret: a.Setting("secret", ""), confirmation: strings.TrimSpace(a.Setting("confirmation", "")), now: time.Now,
+		secret: a.Setting("secret", ""), confirmation: strings.TrimSpace(a.Setting("confirmation", "")), now: time.Now, wait: channels.Sleep, floods: map[string]flood{},
 	}
 	group := a.Setting("group_id", "")
 	var err error

@@ -484,10 +484,42 @@ func TestCheckCallback(t *testing.T) {
 func TestQuantityLimitBacksOff(t *testing.T) {
 	t.Parallel()
 	c := openWith(t, nil)
+	now := time.Unix(1781001200, 0)
+	c.now = func() time.Time { return now }
 	for i, want := range []time.Duration{1, 2, 4, 8, 16, 32, 32} {
-		if got := c.wait(29); got != want*time.Minute {
-			t.Errorf("wait %d is %s, want %d min", i, got, want)
+		for range 2 { // a second call in the same pause makes it no longer
+			if got := c.pause("docs.save", 29); got != want*time.Minute {
+				t.Errorf("wait %d is %s, want %d min", i, got, want)
+			}
 		}
+		now = now.Add(want * time.Minute)
+	}
+	if got := c.pause(methodSend, 29); got != time.Minute {
+		t.Errorf("another method waits %s", got)
+	}
+	c.flowed("docs.save")
+	if got := c.pause("docs.save", 29); got != time.Minute {
+		t.Errorf("after a success: %s", got)
+	}
+}
+
+// A method whose quantity limit is reached is left alone, others are not.
+func TestQuantityLimitIsOfOneMethod(t *testing.T) {
+	t.Parallel()
+	p := channeltest.NewPlatform(t, answers(map[string]string{"/method/photos.getMessagesUploadServer": failed(29)}))
+	c := openAt(t, p)
+	photo := out(message.Content{Kind: message.KindImage, Files: []message.File{channeltest.File(message.KindImage, "a.jpg", "image/jpeg")}})
+	for i := range 2 {
+		err := sendFirst(t, c, photo)
+		if e := message.Classify(err); e == nil || e.Kind != message.ErrThrottled || e.Code != "29" || !e.ChatOnly || e.RetryAfter <= 50*time.Second {
+			t.Errorf("photo %d: %+v", i, err)
+		}
+	}
+	if err := sendFirst(t, c, text("x", nil)); err != nil {
+		t.Errorf("a text beside it: %v", err)
+	}
+	if n := len(p.Requests()); n != 2 {
+		t.Errorf("%d calls, want one refused upload and one text", n)
 	}
 }
 
@@ -495,12 +527,7 @@ func TestQuantityLimitBacksOff(t *testing.T) {
 func TestSessionIsRenewed(t *testing.T) {
 	t.Parallel()
 	p := channeltest.NewPlatform(t, vkAnswer)
-	cs := testCase()
-	opened, err := Platform().Open(p.Account(&cs, nil), p.Env())
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := opened.(*channel)
+	c := openAt(t, p)
 	now := time.Unix(1781001200, 0)
 	c.now = func() time.Time { return now }
 	asked := func() (n int) {
