@@ -2,6 +2,8 @@ package channels
 
 import (
 	"fmt"
+	"maps"
+	"net/url"
 	"strconv"
 	"strings"
 
@@ -50,6 +52,38 @@ func (a Account) Limits(usual, most Limits) (Limits, error) {
 	l.Video = min(l.Video, l.File)
 	l.Image = min(l.Image, l.File)
 	return l, nil
+}
+
+var limitSettings = []string{"file_limit", "image_limit", "text_limit", "video_limit"}
+
+// OwnLimits is what the account sets for itself, for WithLimits; "" is nothing.
+func (o *Opened) OwnLimits() string {
+	own := url.Values{}
+	for _, key := range limitSettings {
+		if v := o.Account.Setting(key, ""); v != "" {
+			own.Set(key, v)
+		}
+	}
+	return own.Encode()
+}
+
+// WithLimits opens the account's channel as it was when its OwnLimits were so: a
+// message that is partly sent is cut to its end as it was begun.
+func (o *Opened) WithLimits(own string) (Channel, error) {
+	was, err := url.ParseQuery(own)
+	if err != nil {
+		return nil, fmt.Errorf("limits of before: %w", err)
+	}
+	a := o.Account
+	a.Settings = maps.Clone(a.Settings)
+	for _, key := range limitSettings {
+		a.Settings[key] = was.Get(key)
+	}
+	channel, err := o.open(a)
+	if err != nil {
+		return nil, fmt.Errorf("limits of before: %w", err)
+	}
+	return channel, nil
 }
 
 // FileBytes is the largest file of each of the kinds, which all include document:

@@ -45,6 +45,7 @@ type Opened struct {
 	Err error
 
 	stamp string
+	open  func(Account) (Channel, error)
 }
 
 // Check says whether the account can send content, as a *message.Refusal or nil:
@@ -195,6 +196,7 @@ func (r *Registry) open(s Stored) *Opened {
 		return o
 	}
 	o.Channel, o.Capabilities = channel, channel.Capabilities()
+	o.open = func(a Account) (Channel, error) { return p.Open(a, r.env) }
 	o.Guarantee = s.Setting("guarantee", "at_least_once")
 	o.TTL = 24 * time.Hour
 	if v := s.Setting("ttl", ""); v != "" {

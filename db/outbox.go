@@ -262,6 +262,7 @@ type head struct {
 	OutboxID   int64
 	Op         string
 	Part       int
+	Limits     string
 	Attempt    int
 	Sending    bool
 	Owner      string
@@ -291,7 +292,7 @@ func (s *step) run(ctx context.Context, outcomes []queue.Outcome, chats []string
 		// The lock is a statement of its own: the next one's snapshot then sees
 		// every row that its former holders added.
 		batch.Queue(`select from outbox_chats where chat_id = any($1) order by chat_id for update`, chats)
-		batch.Queue(`select clock_timestamp(), oc.chat_id, coalesce(nullif(oc.tat, '-infinity'), 'epoch'), o.id, o.op, o.part, o.attempt, o.sending, o.owner,
+		batch.Queue(`select clock_timestamp(), oc.chat_id, coalesce(nullif(oc.tat, '-infinity'), 'epoch'), o.id, o.op, o.part, o.limits, o.attempt, o.sending, o.owner,
 				coalesce(n.seen_at > now() - $2::interval, false), o.reserved, coalesce(nullif(o.not_before, '-infinity'), 'epoch'), o.expires_at,
 				o.account_id, o.message_id, m.body, m.sender_name,
 				coalesce((select avatar from operators where m.sender_kind = 'operator' and id::text = m.sender_id), ''),
@@ -344,7 +345,7 @@ func (s *step) claim(ctx context.Context, heads []head, chats []string) error {
 	for i := range heads {
 		h := &heads[i]
 		full[h.ChatID] = true
-		c := &queue.Claim{ChatID: h.ChatID, State: queue.ClaimWait, OutboxID: h.OutboxID, Attempt: h.Attempt + 1, Part: h.Part, Op: h.Op,
+		c := &queue.Claim{ChatID: h.ChatID, State: queue.ClaimWait, OutboxID: h.OutboxID, Attempt: h.Attempt + 1, Part: h.Part, Limits: h.Limits, Op: h.Op,
 			MessageID: h.MessageID, AccountID: h.AccountID, PlatformIDs: h.PlatformID, ForwardFrom: h.FromChat, ForwardIDs: h.ForwardIDs, Orphan: h.Sending}
 		s.claims[h.ChatID] = c
 		switch {
@@ -603,7 +604,7 @@ func (s *step) queueOutcome(batch *pgx.Batch, o *queue.Outcome, detail string) {
 		batch.Queue(eventOfMessage, c.MessageID)
 	case queue.OutcomePart:
 		log("attempt")
-		batch.Queue(`update outbox set part = part + 1, sending = false, attempt = 0 where `+mine, c.OutboxID, c.Attempt, s.node)
+		batch.Queue(`update outbox set part = part + 1, limits = $4, sending = false, attempt = 0 where `+mine, c.OutboxID, c.Attempt, s.node, o.Limits)
 	case queue.OutcomeRetry, queue.OutcomeAccount:
 		log("attempt")
 		after := o.After

@@ -136,7 +136,10 @@ func (w *Workers) send(ctx context.Context, c *queue.Claim) *queue.Outcome {
 	if err == nil {
 		o.Kind = queue.OutcomeSent
 		if more {
-			o.Kind = queue.OutcomePart
+			o.Kind, o.Limits = queue.OutcomePart, account.OwnLimits()
+			if c.Part > 0 {
+				o.Limits = c.Limits
+			}
 		}
 		o.Log.Outcome, o.Log.IDs = "sent", o.IDs
 		w.metrics.sends.WithLabelValues(account.Account.Platform, "sent").Inc()
@@ -186,14 +189,20 @@ func (w *Workers) call(ctx context.Context, account *channels.Opened, c *queue.C
 		}
 		o.Log.Note = joinNotes(o.Log.Note, "sent as a copy, not forwarded: "+e.Detail)
 	}
-	parts, err := account.Channel.Plan(&c.Out)
+	channel := account.Channel
+	if c.Part > 0 && c.Limits != account.OwnLimits() {
+		if channel, err = account.WithLimits(c.Limits); err != nil {
+			return false, &message.Error{Kind: message.ErrInvalid, Detail: "the account's limits were changed after a part of the message was sent: " + err.Error()}
+		}
+	}
+	parts, err := channel.Plan(&c.Out)
 	if err != nil {
 		return false, &message.Error{Kind: message.ErrInvalid, Detail: err.Error()}
 	}
 	if c.Part >= len(parts) {
 		return false, nil // a shorter plan after an upgrade: everything is out already
 	}
-	receipt, err := account.Channel.Send(ctx, &parts[c.Part])
+	receipt, err := channel.Send(ctx, &parts[c.Part])
 	if err != nil {
 		return false, err
 	}

@@ -50,6 +50,7 @@ type Claim struct {
 	OutboxID    int64
 	Attempt     int
 	Part        int
+	Limits      string // of parts after the first: the account's own limits at the first
 	Op          string // send, edit or delete
 	MessageID   string
 	AccountID   string
@@ -82,7 +83,9 @@ type Outcome struct {
 	Claim *Claim
 	Kind  OutcomeKind
 	IDs   []string // the platform's, of this part
-	After time.Duration
+	// Limits are the account's own at the first of several parts.
+	Limits string
+	After  time.Duration
 	// WholeAccount makes After hold for every chat of the account.
 	WholeAccount bool
 	// Unreachable marks the customer until they write again.
