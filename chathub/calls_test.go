@@ -278,8 +278,8 @@ func TestMessagesOfEveryKind(t *testing.T) {
 	in := message.Message{}
 	w.customer(says("c", "from the customer"))
 	in = *c.message("from the customer").Message
-	c.fails(1002, "message.edit", m{"message_id": in.ID, "text": "x"})
-	c.fails(1002, "message.delete", m{"message_id": in.ID})
+	c.fails(1003, "message.edit", m{"message_id": in.ID, "text": "x"})
+	c.fails(1003, "message.delete", m{"message_id": in.ID})
 
 	for _, bad := range []struct {
 		code   int

@@ -351,7 +351,10 @@ func (h *Hub) own(ctx context.Context, o *switchboard.Operator, messageID string
 	if err != nil {
 		return m, nil, err
 	}
-	if m.Direction != message.Out || m.Sender.Kind != message.SenderOperator || m.Sender.ID != o.ID {
+	if m.Direction == message.In {
+		return m, nil, fail(codeUnsupported, "what the customer wrote is not ours to edit or delete")
+	}
+	if m.Sender.Kind != message.SenderOperator || m.Sender.ID != o.ID {
 		return m, nil, fail(codeForbidden, "only messages that you sent yourself")
 	}
 	opened, err := h.deps.Accounts.Get(ctx, m.AccountID)

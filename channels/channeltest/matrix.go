@@ -159,7 +159,7 @@ func functions() map[string]func(c *message.Capabilities) bool {
 		"buttons in the feed":              func(c *message.Capabilities) bool { return c.InlineKeyboard },
 		"edit own messages":                func(c *message.Capabilities) bool { return c.Edit },
 		"delete own messages":              func(c *message.Capabilities) bool { return c.Delete },
-		"edit others' messages":            never, // nothing declares it, for no platform lets anybody do it
+		"edit others' messages":            never, // what customers write stays as it is
 		"delete others' messages":          never,
 		"operator starts the conversation": func(c *message.Capabilities) bool { return c.StartByID || c.StartByPhone },
 		"accepted by the network":          func(*message.Capabilities) bool { return true }, // status sent, of every channel

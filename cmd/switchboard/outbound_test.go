@@ -575,7 +575,7 @@ func TestOutboundChanges(t *testing.T) {
 	refused("emptied text", -32602, "message.edit", object{"message_id": short.ID, "text": ""})
 	refused("message with a reply keyboard", 1003, "message.edit", object{"message_id": keys.ID, "text": "x"})
 	refused("a place", 1003, "message.edit", object{"message_id": place.ID, "text": "x"})
-	refused("the customer's message", 1002, "message.edit", object{"message_id": asked.ID, "text": "x"})
+	refused("the customer's message", 1003, "message.edit", object{"message_id": asked.ID, "text": "x"})
 	refused("edit on viber", 1003, "message.edit", object{"message_id": sent.ID, "text": "x"})
 	refused("delete on viber", 1003, "message.delete", object{"message_id": sent.ID})
 	refused("unknown message", 1001, "message.delete", object{"message_id": "0198f000-0000-7000-8000-000000000000"})
