@@ -1,6 +1,7 @@
 package simulator
 
 import (
+	"cmp"
 	"encoding/json"
 	"math"
 	"slices"
@@ -561,47 +562,76 @@ func (c *vkCall) getMessages() (any, *vkError) {
 	return map[string]any{"count": len(items), "items": items}, nil
 }
 
-// conversations lists the chats, with filter unanswered those whose last message is
-// the customer's.
+// page reads offset and count, 1 to 200.
+func (c *vkCall) page() (offset, count int, e *vkError) {
+	var err error
+	if s := c.p.Get("offset"); s != "" {
+		if offset, err = strconv.Atoi(s); err != nil || offset < 0 {
+			return 0, 0, vkBad("offset should be 0 or more")
+		}
+	}
+	count, err = strconv.Atoi(c.p.Get("count"))
+	if err != nil || count < 1 || count > 200 {
+		return 0, 0, vkBad("count should be 1 to 200")
+	}
+	return offset, count, nil
+}
+
+// conversations lists the chats, the newest first, with filter unanswered those
+// whose last message is the customer's.
 func (c *vkCall) conversations() (any, *vkError) {
 	filter := c.p.Get("filter")
 	if filter != "" && filter != "all" && filter != "unanswered" {
 		return nil, vkBad("filter: the simulator knows all and unanswered")
 	}
-	count, _ := strconv.Atoi(c.p.Get("count"))
-	items := []any{}
+	offset, count, e := c.page()
+	if e != nil {
+		return nil, e
+	}
+	type chat struct {
+		last int64 // message id
+		item map[string]any
+	}
+	var chats []chat
 	c.a.cmu.RLock()
 	people := slices.Clone(c.a.people)
 	c.a.cmu.RUnlock()
 	for _, u := range people {
 		u.mu.Lock()
-		if n := len(u.history); n > 0 && (filter != "unanswered" || !u.history[n-1].fromBot) && len(items) < max(min(count, 200), 1) {
-			items = append(items, map[string]any{
+		if n := len(u.history); n > 0 && (filter != "unanswered" || !u.history[n-1].fromBot) {
+			chats = append(chats, chat{u.history[n-1].id, map[string]any{
 				"conversation": map[string]any{"peer": map[string]any{"id": u.number, "type": "user", "local_id": u.number}},
 				"last_message": u.history[n-1].object(u),
-			})
+			}})
 		}
 		u.mu.Unlock()
 	}
-	return map[string]any{"count": len(items), "items": items}, nil
+	slices.SortFunc(chats, func(a, b chat) int { return cmp.Compare(b.last, a.last) })
+	items := []any{}
+	for i := offset; i < len(chats) && len(items) < count; i++ {
+		items = append(items, chats[i].item)
+	}
+	return map[string]any{"count": len(chats), "items": items}, nil
 }
 
-// history is a chat's newest messages, newest first.
+// history is a chat's messages, the newest first.
 func (c *vkCall) history() (any, *vkError) {
 	u, e := c.peer()
 	if e != nil {
 		return nil, e
 	}
-	count, err := strconv.Atoi(c.p.Get("count"))
-	if err != nil || count < 1 || count > 200 {
-		return nil, vkBad("count should be 1 to 200")
+	offset, count, e := c.page()
+	if e != nil {
+		return nil, e
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	items := []any{}
 	for i := len(u.history) - 1; i >= 0 && len(items) < count; i-- {
 		if m := u.history[i]; m.deleted == nil {
-			items = append(items, m.object(u))
+			if offset--; offset < 0 {
+				items = append(items, m.object(u))
+			}
 		}
 	}
 	return map[string]any{"count": len(u.history), "items": items}, nil

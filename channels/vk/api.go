@@ -109,6 +109,18 @@ func (c *channel) call(ctx context.Context, method string, params url.Values) (j
 	return nil, fail
 }
 
+// patiently makes a call and repeats it while there are too many a second, so
+// that ten pictures are not begun anew with the first one.
+func (c *channel) patiently(ctx context.Context, method string, params url.Values) (json.RawMessage, error) {
+	const tries = 5
+	for try := 1; ; try++ {
+		raw, err := c.call(ctx, method, params)
+		if !refused(err, 6) || try == tries || !c.wait(ctx, waitPerSecond) {
+			return raw, err
+		}
+	}
+}
+
 // answer is an answer to a request.
 type answer struct {
 	status     int

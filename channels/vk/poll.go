@@ -233,11 +233,11 @@ func (c *channel) whole(ctx context.Context, events []json.RawMessage) ([]json.R
 		}
 		m := e.Object.Message
 		items, err := c.load(ctx, m.PeerID, []int64{m.CMID})
-		if refused(err, 6, 9, 29) || err != nil && ctx.Err() != nil {
+		if err != nil && ctx.Err() != nil {
 			return nil, err
 		}
 		if err != nil || len(items) != 1 {
-			continue // better a part than nothing
+			continue // better a part than nothing, and all that wait behind it
 		}
 		if full, ok := replaceMessage(raw, items[0]); ok {
 			events[i] = full
@@ -248,7 +248,7 @@ func (c *channel) whole(ctx context.Context, events []json.RawMessage) ([]json.R
 
 // load reads messages by their numbers in the chat.
 func (c *channel) load(ctx context.Context, peer int64, cmids []int64) ([]json.RawMessage, error) {
-	raw, err := c.call(ctx, "messages.getByConversationMessageId", url.Values{
+	raw, err := c.patiently(ctx, "messages.getByConversationMessageId", url.Values{
 		"peer_id": {number(peer)}, "conversation_message_ids": {list(cmids)}, "group_id": {number(c.group)},
 	})
 	if err != nil {

@@ -1,6 +1,7 @@
 package vk
 
 import (
+	"cmp"
 	"context"
 	"net/url"
 	"strconv"
@@ -19,7 +20,7 @@ func (c *channel) Profile(ctx context.Context, customer string) (message.Profile
 	if id < 0 {
 		return c.community(ctx, p, -id)
 	}
-	raw, err := c.call(ctx, "users.get", url.Values{"user_ids": {customer}, "fields": {"photo_200,photo_100,screen_name"}})
+	raw, err := c.call(ctx, "users.get", url.Values{"user_ids": {customer}, "fields": {"photo_200,photo_100,has_photo,screen_name"}})
 	if err != nil {
 		return p, c.classify(err, true)
 	}
@@ -29,14 +30,19 @@ func (c *channel) Profile(ctx context.Context, customer string) (message.Profile
 		Screen string `json:"screen_name"`
 		Big    string `json:"photo_200"`
 		Small  string `json:"photo_100"`
+		Has    *int   `json:"has_photo"`
 	}
-	if lenient(raw, &people) != nil || len(people) == 0 {
+	if lenient(raw, &people) != nil {
+		return p, &message.Error{Kind: message.ErrUncertain, Detail: "users.get: not VK's answer"}
+	}
+	if len(people) == 0 {
 		return p, nil
 	}
 	u := people[0]
-	p.Name, p.Username, p.Avatar = strings.TrimSpace(u.First+" "+u.Last), u.Screen, u.Big
-	if p.Avatar == "" {
-		p.Avatar = u.Small
+	p.Name, p.Username = strings.TrimSpace(u.First+" "+u.Last), u.Screen
+	// Who has no picture has the address of a drawing of a camera.
+	if u.Has == nil || *u.Has != 0 {
+		p.Avatar = cmp.Or(u.Big, u.Small)
 	}
 	return p, nil
 }
@@ -54,7 +60,10 @@ func (c *channel) community(ctx context.Context, p message.Profile, id int64) (m
 			Photo  string `json:"photo_200"`
 		} `json:"groups"`
 	}
-	if lenient(raw, &got) == nil && len(got.Groups) > 0 {
+	if lenient(raw, &got) != nil {
+		return p, &message.Error{Kind: message.ErrUncertain, Detail: "groups.getById: not VK's answer"}
+	}
+	if len(got.Groups) > 0 {
 		p.Name, p.Username, p.Avatar = got.Groups[0].Name, got.Groups[0].Screen, got.Groups[0].Photo
 	}
 	return p, nil

@@ -74,7 +74,7 @@ func (c *channel) attachPhoto(ctx context.Context, peer int64, f *message.File) 
 	if err := lenient(raw, &got); err != nil || got.Photo == "" || got.Photo == "[]" {
 		return "", &callError{method: method, code: 129, detail: "VK took no picture from the file"}
 	}
-	saved, err := c.call(ctx, "photos.saveMessagesPhoto", url.Values{"server": {got.Server.String()}, "photo": {got.Photo}, "hash": {got.Hash}})
+	saved, err := c.patiently(ctx, "photos.saveMessagesPhoto", url.Values{"server": {got.Server.String()}, "photo": {got.Photo}, "hash": {got.Hash}})
 	if err != nil {
 		return "", err
 	}
@@ -109,7 +109,7 @@ func (c *channel) attachDoc(ctx context.Context, peer int64, f *message.File) (s
 	if err := lenient(raw, &got); err != nil || got.File == "" {
 		return "", &callError{method: method, code: 22, detail: "VK refused the file"}
 	}
-	saved, err := c.call(ctx, "docs.save", url.Values{"file": {got.File}, "title": {fileName(f)}})
+	saved, err := c.patiently(ctx, "docs.save", url.Values{"file": {got.File}, "title": {fileName(f)}})
 	if err != nil {
 		return "", err
 	}
@@ -131,7 +131,7 @@ func (m *media) attachment(kind string) string {
 }
 
 func (c *channel) uploadAddress(ctx context.Context, method string, p url.Values) (string, error) {
-	raw, err := c.call(ctx, method, p)
+	raw, err := c.patiently(ctx, method, p)
 	if err != nil {
 		return "", err
 	}

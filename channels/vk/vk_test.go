@@ -338,6 +338,7 @@ func calls() []channeltest.Call {
 		{Name: "acknowledge_nothing", Do: ack(`{"type":"message_new","object":{}}`)},
 		{Name: "profile", Do: profile(testPeer)},
 		{Name: "profile_closed", Do: profile(testPeer), Answer: answers(map[string]string{"/method/users.get": `{"response":[{"id":77001122,"first_name":"DELETED","last_name":"","deactivated":"deleted"}]}`})},
+		{Name: "profile_no_picture", Do: profile(testPeer), Answer: answers(map[string]string{"/method/users.get": `{"response":[{"id":77001122,"first_name":"Анна","last_name":"Котова","has_photo":0,"photo_200":"https://vk.ru/images/camera_200.png"}]}`})},
 		{Name: "profile_community", Do: profile("-123456789")},
 		{Name: "send_without_keyboard", Do: send(text("x", inline.Keyboard)), Answer: func(r *channeltest.Request) channeltest.Response {
 			if form(r).Has("keyboard") {
@@ -377,6 +378,12 @@ func calls() []channeltest.Call {
 			lp: `{"failed":3}`, "/method/messages.getConversations": `{"response":{"count":1,"items":[{"conversation":{"peer":{"id":77001122,"type":"user"}},"last_message":{}}]}}`,
 			"/method/messages.getHistory": `{"response":{"count":4,"items":[{"peer_id":77001122,"from_id":77001122,"out":0,"conversation_message_id":9,"text":"b"},` +
 				`{"peer_id":77001122,"from_id":77001122,"out":0,"conversation_message_id":8,"text":"a"},{"peer_id":77001122,"from_id":-123456789,"out":1,"conversation_message_id":7},{"peer_id":77001122,"from_id":77001122,"out":0,"conversation_message_id":6}]}}`,
+		})},
+		{Name: "poll_failed_1_answered", Do: poll(1400), Answer: answers(map[string]string{
+			lp: `{"failed":1,"ts":30}`, "/method/messages.getConversations": `{"response":{"count":1,"items":[{"conversation":{"peer":{"id":77001122,"type":"user"}},"last_message":{"out":1}}]}}`,
+			"/method/messages.getHistory": `{"response":{"count":4,"items":[{"peer_id":77001122,"from_id":-123456789,"out":1,"conversation_message_id":9,"text":"campaign"},` +
+				`{"peer_id":77001122,"from_id":77001122,"out":0,"conversation_message_id":8,"text":"lost"},{"peer_id":77001122,"from_id":-123456789,"out":1,"admin_author_id":5,"conversation_message_id":7,"text":"of an administrator"},` +
+				`{"peer_id":77001122,"from_id":77001122,"out":0,"conversation_message_id":6,"date":1,"text":"of long ago"}]}}`,
 		})},
 		{Name: "poll_failed_3_broken", Do: poll(1400), Answer: answers(map[string]string{lp: `{"failed":3}`, "/method/messages.getConversations": failed(10)})},
 		{Name: "poll_failed_4", Do: poll(1400), Answer: answers(map[string]string{lp: `{"failed":4,"min_version":0,"max_version":3}`})},
@@ -520,6 +527,72 @@ func TestQuantityLimitIsOfOneMethod(t *testing.T) {
 	}
 	if n := len(p.Requests()); n != 2 {
 		t.Errorf("%d calls, want one refused upload and one text", n)
+	}
+}
+
+// A loss is made good in all chats of the last day, however many pages they fill.
+func TestMissedPages(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1781001200, 0)
+	chat := func(peer, date int64) string {
+		return fmt.Sprintf(`{"conversation":{"peer":{"id":%d}},"last_message":{"date":%d}}`, peer, date)
+	}
+	pages := func(r *channeltest.Request) channeltest.Response {
+		var items []string
+		switch offset := form(r).Get("offset"); {
+		case strings.HasSuffix(r.Path, "getConversations") && offset == "0":
+			for i := range missedPage {
+				items = append(items, chat(int64(1+i%2), now.Unix())) // a chat may move on to the next page meanwhile
+			}
+		case strings.HasSuffix(r.Path, "getConversations"):
+			items = []string{chat(2, now.Unix()), chat(3, now.Unix()), chat(4, now.Add(-25*time.Hour).Unix())}
+		case form(r).Get("peer_id") == "3" && offset == "0":
+			for i := range missedPage {
+				items = append(items, fmt.Sprintf(`{"peer_id":3,"from_id":3,"conversation_message_id":%d,"date":%d}`, 300-i, now.Unix()))
+			}
+		default:
+			items = []string{fmt.Sprintf(`{"peer_id":%s,"from_id":3,"conversation_message_id":100,"date":%d}`, form(r).Get("peer_id"), now.Unix())}
+		}
+		return channeltest.Response{Body: `{"response":{"items":[` + strings.Join(items, ",") + `]}}`}
+	}
+	p := channeltest.NewPlatform(t, pages)
+	c := openAt(t, p)
+	c.now = func() time.Time { return now }
+	c.wait = func(context.Context, time.Duration) bool { return true }
+	events, err := c.missed(t.Context())
+	if err != nil || len(events) != 1+1+201 {
+		t.Fatalf("%d events, %v", len(events), err)
+	}
+	if list := rawUpdates(events); list[2].Order != 100 || list[202].Order != 300 || list[2].ChatKey != "3" {
+		t.Errorf("not in the chat's order: %+v %+v", list[2], list[202])
+	}
+	if n := len(p.Requests()); n != 2+1+1+2 {
+		t.Errorf("%d calls", n)
+	}
+}
+
+// Too many calls a second hold up an album, and don't begin it anew.
+func TestUploadsWaitForTheNextSecond(t *testing.T) {
+	t.Parallel()
+	left := 20
+	p := channeltest.NewPlatform(t, func(r *channeltest.Request) channeltest.Response {
+		if strings.HasPrefix(r.Path, "/method/") {
+			if left--; left < 0 {
+				return refusal(6)
+			}
+		}
+		return vkAnswer(r)
+	})
+	c := openAt(t, p)
+	waits := 0
+	c.wait = func(context.Context, time.Duration) bool { waits++; left = 20; return true }
+	var ten []message.File
+	for i := range 10 {
+		ten = append(ten, channeltest.File(message.KindImage, fmt.Sprintf("%d.jpg", i), "image/jpeg"))
+	}
+	left = 18
+	if err := sendFirst(t, c, out(message.Content{Kind: message.KindImage, Files: ten})); err != nil || waits != 1 {
+		t.Errorf("%d waits, %v", waits, err)
 	}
 }
 

@@ -471,6 +471,7 @@ func TestVKFaults(t *testing.T) {
 	d.sim.ClearFaults() // a fault of the long poll would get a new session before the loss is heard
 	fault(simulator.Fault{Kind: simulator.FaultWebhookDelay, Method: "message_new", Delay: simulator.Delay(time.Hour)})
 	u.SendText("lost")
+	d.op.send(map[string]any{"chat_id": chat, "client_id": "meanwhile", "kind": "text", "text": "answered by somebody who has not seen it"})
 	d.community.LoseSession()
 	// A back-off after the faults above may take 30 s.
 	polled(t, "new session", time.Minute, func() bool {
