@@ -57,6 +57,9 @@ func (s Scalar) Int() int64 {
 
 // isPlain tells strings that mean what is written between the quotes.
 func isPlain(b []byte) bool {
+	if len(b) < 2 || b[len(b)-1] != '"' { // cut off
+		return false
+	}
 	for _, x := range b {
 		if x >= 0x80 {
 			return false

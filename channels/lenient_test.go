@@ -35,3 +35,14 @@ func TestLenient(t *testing.T) {
 		}
 	}
 }
+
+// Fields hands over what is there of a document that is cut off.
+func TestScalarCutOff(t *testing.T) {
+	t.Parallel()
+	for _, raw := range []string{``, `"`, `"x`, `"\`} {
+		s := channels.Scalar("before")
+		if err := s.UnmarshalJSON([]byte(raw)); err != nil || s != "" {
+			t.Errorf("%q: %q %v", raw, s, err)
+		}
+	}
+}
