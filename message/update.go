@@ -32,15 +32,17 @@ type Profile struct {
 	// Avatar serves.
 	AvatarKey string `json:",omitempty"`
 	Language  string
-	Country  string
-	Phone    string // only when the platform proves that it is the customer's own
+	Country   string
+	Phone     string // only when the platform proves that it is the customer's own
 }
 
 // Update is one thing that happened, decoded. One raw callback decodes to zero
 // or more of them, in order.
 type Update struct {
 	Kind UpdateKind
-	// Chat is the platform's key of the chat, unique within the account.
+	// Chat is the platform's key of the chat, unique within the account. Reports of
+	// platforms that name only the message (Receipt.ByID) leave it empty, and so
+	// does what they say of the customer being contactable: the chat is PlatformID's.
 	Chat string
 	// Aliases are other keys under which we may have begun this very chat with
 	// the customer alone: their id, where the platform's key is another.
@@ -95,4 +97,7 @@ type Receipt struct {
 	IDs []string
 	// Note is kept in the message's timeline (billing class and the like).
 	Note string
+	// ByID says that reports name these ids and no chat. The ids are unique within
+	// the account then.
+	ByID bool `json:",omitempty"`
 }

@@ -195,7 +195,7 @@ func checkUpdate(t *testing.T, u *message.Update) {
 			t.Errorf("a %s of no message", u.Kind)
 		}
 	case message.UpdateTyping, message.UpdateContactable:
-		if u.Chat == "" {
+		if u.Chat == "" && (u.Kind == message.UpdateTyping || u.PlatformID == "") {
 			t.Errorf("a %s without chat", u.Kind)
 		}
 	case message.UpdateIgnore:

@@ -13,12 +13,17 @@ import (
 // nobody is an id that no message has.
 const nobody = "00000000-0000-0000-0000-000000000000"
 
-// Check asks for a message that does not exist: being told so proves address, login
-// and password. MFMS has no call to register a webhook with; Health shows the
+// Check asks for a message that does not exist: any answer to that proves address,
+// login and password. MFMS has no call to register a webhook with; Health shows the
 // address to hand in, without its password. Errors are *message.Error.
 func (c *channel) Check(ctx context.Context) (channels.Health, error) {
-	_, failure := c.call(ctx, http.MethodGet, pathPoll+nobody, nil)
-	if failure != nil && failure.Code != codeNotFound {
+	var failure *message.Error
+	if c.hpx {
+		failure = c.hpxCheck(ctx)
+	} else {
+		_, _, failure = c.call(ctx, http.MethodGet, pathPoll+nobody, nil)
+	}
+	if failure != nil && failure.Code != codeNotFound && !strings.HasPrefix(failure.Code, "error-instant-message-provider-id-") {
 		if failure.Code == "404" {
 			failure.Kind, failure.Detail = message.ErrAccount, "the address in the setting api_base is not MFMS's"
 		}

@@ -14,6 +14,9 @@ import (
 // Decode implements channels.Channel. Errors are messages without a phone,
 // reports of an unknown status, and what is neither.
 func (c *channel) Decode(raw []byte) ([]message.Update, error) {
+	if isXML(raw) {
+		return c.hpxDecode(raw)
+	}
 	var e envelope
 	e.read(raw)
 	switch e.kind() {
@@ -189,30 +192,53 @@ var states = map[string]message.Status{
 	"not-whatsapp-user": message.StatusFailed, "not-viber-user": message.StatusFailed, "user-blocked": message.StatusFailed,
 }
 
-// report makes the updates of a delivery report: what became of our message, and
-// that the customer can't be written to where that is the reason.
+// newer reports whether a status tells more than that the message is with MFMS.
+func newer(status string) bool {
+	s, known := states[strings.ToLower(strings.TrimSpace(status))]
+	return known && s != "" && s != message.StatusSent
+}
+
+// report makes the updates of a delivery report in JSON.
 func (c *channel) report(r *report) ([]message.Update, error) {
-	word := strings.ToLower(string(r.Status))
-	status, known := states[word]
-	if !known {
-		return nil, errors.New("report with an unknown status")
-	}
 	number := c.ids.phone(string(r.ID))
-	if number == "" || status == "" {
+	if number == "" && known(string(r.Status)) {
 		// Of a message that another program sent over this account.
 		return []message.Update{{Kind: message.UpdateIgnore}}, nil
 	}
-	u := message.Update{
-		Kind: message.UpdateStatus, Chat: number, Customer: customer(number), PlatformID: strings.ToLower(string(r.ID)),
-		At: instant(string(r.At)), Status: status,
+	return c.updates(string(r.Status), string(r.Error), string(r.At),
+		message.Update{Chat: number, Customer: customer(number), PlatformID: strings.ToLower(string(r.ID))})
+}
+
+func known(status string) bool {
+	_, ok := states[strings.ToLower(status)]
+	return ok
+}
+
+// updates are what a report says of a message: what became of it, and that the
+// customer can't be written to where that is the reason. about names the message,
+// and its chat where the report does.
+func (c *channel) updates(state, reason, at string, about message.Update) ([]message.Update, error) {
+	word := strings.ToLower(state)
+	status, known := states[word]
+	switch {
+	case !known:
+		return nil, errors.New("report with an unknown status")
+	case status == "":
+		return []message.Update{{Kind: message.UpdateIgnore}}, nil
 	}
+	u := about
+	u.Kind, u.At, u.Status = message.UpdateStatus, instant(at), status
 	if status != message.StatusFailed {
 		return []message.Update{u}, nil
 	}
-	u.Failure = c.failure(word, strings.ToLower(string(r.Error)))
+	u.Failure = c.failure(word, strings.ToLower(reason))
 	updates := []message.Update{u}
 	if u.Failure.Kind == message.ErrRecipient {
-		updates = append(updates, message.Update{Kind: message.UpdateContactable, Chat: number, Customer: customer(number), At: u.At, Quiet: true})
+		about.Kind, about.At, about.Quiet = message.UpdateContactable, u.At, true
+		if about.Chat != "" {
+			about.PlatformID = ""
+		}
+		updates = append(updates, about)
 	}
 	return updates, nil
 }

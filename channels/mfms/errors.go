@@ -115,7 +115,7 @@ func foreign(resp *http.Response, cause error) *message.Error {
 	default:
 		e.Kind = message.ErrUncertain // 5xx, or a success that doesn't say so
 		if s < 300 {
-			e.Detail = "the answer is not MFMS's JSON"
+			e.Detail = "the answer is not MFMS's"
 		}
 	}
 	return e

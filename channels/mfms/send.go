@@ -14,10 +14,14 @@ import (
 // as it is valid before it hands it on.
 const linkLife = maxValidity + time.Hour
 
-// Send implements channels.Channel. The receipt's id is the one that we chose.
+// Send implements channels.Channel. The receipt's id is the one that we chose, or
+// over HPX the one that MFMS gave.
 func (c *channel) Send(ctx context.Context, part *message.Part) (message.Receipt, error) {
 	if !isPhone(part.Chat) {
 		return message.Receipt{}, &message.Error{Kind: message.ErrInvalid, Detail: "the chat's key is not a phone"}
+	}
+	if c.hpx {
+		return c.hpxSend(ctx, part)
 	}
 	link := ""
 	if len(part.Files) > 0 {
@@ -31,7 +35,7 @@ func (c *channel) Send(ctx context.Context, part *message.Part) (message.Receipt
 		where = pathTemplate
 	}
 	out := c.outgoing(part, link)
-	code, failure := c.call(ctx, http.MethodPost, where, out)
+	code, _, failure := c.call(ctx, http.MethodPost, where, out)
 	if failure != nil {
 		return message.Receipt{}, failure
 	}

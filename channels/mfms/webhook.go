@@ -142,10 +142,13 @@ func (c *channel) keys(e *envelope, raw []byte) (chat, dedup string) {
 const maxKey = 200
 
 // Split implements channels.Webhooks: a callback is an object or a list of them,
-// each an update. What is neither a message nor a report is kept: Decode refuses
-// it, so that somebody gets to see it.
+// each an update, or a document of HPX. What is neither a message nor a report is
+// kept: Decode refuses it, so that somebody gets to see it.
 func (c *channel) Split(raw []byte) ([]channels.RawUpdate, error) {
 	var elements []json.RawMessage
+	if isXML(raw) {
+		return splitHPX(raw)
+	}
 	if trimmed := bytes.TrimLeft(raw, " \t\r\n"); len(trimmed) > 0 && trimmed[0] == '[' {
 		if json.Unmarshal(raw, &elements) != nil {
 			return nil, errors.New("decoding callback: not JSON")
@@ -171,6 +174,12 @@ func (c *channel) Split(raw []byte) ([]channels.RawUpdate, error) {
 		updates = append(updates, channels.RawUpdate{DedupKey: dedup, ChatKey: chat, Order: order(instant(string(e.at))), Raw: element})
 	}
 	return updates, nil
+}
+
+// isXML tells XML from JSON by its first sign.
+func isXML(raw []byte) bool {
+	raw = bytes.TrimLeft(bytes.TrimPrefix(raw, []byte("\ufeff")), " \t\r\n")
+	return len(raw) > 0 && raw[0] == '<'
 }
 
 // Reply implements channels.Webhooks: MFMS reads nothing of an answer.
