@@ -106,8 +106,9 @@ func (e *event) chat() string {
 	return ""
 }
 
-// Decode implements channels.Channel. Errors are callbacks of an unknown form and
-// elements that name no customer or message.
+// Decode implements channels.Channel. Errors are callbacks of an unknown form,
+// elements that name no customer or message, and reports whose status says nothing
+// that is known.
 func (c *channel) Decode(raw []byte) ([]message.Update, error) {
 	var r received
 	if err := channels.DecodeLenient(raw, &r); err != nil {
@@ -126,7 +127,10 @@ func (c *channel) Decode(raw []byte) ([]message.Update, error) {
 		if chat == "" || r.ID == "" {
 			return nil, errors.New("report names no customer or no message")
 		}
-		u := report(&r, &e, chat)
+		u, err := report(&r, &e, chat)
+		if err != nil {
+			return nil, err
+		}
 		if u.Failure == nil || u.Failure.Kind != message.ErrRecipient {
 			return []message.Update{u}, nil
 		}
@@ -285,25 +289,25 @@ func cardPhone(whatsApp, given string) string {
 }
 
 // report is a delivery or a seen report.
-func report(r *received, e *envelope, chat string) message.Update {
+func report(r *received, e *envelope, chat string) (message.Update, error) {
 	u := message.Update{Kind: message.UpdateStatus, Chat: chat, Customer: message.Profile{ID: chat}, PlatformID: string(r.ID)}
 	if e.kind() == kindSeen {
 		u.At, u.Status = instant(string(r.Seen)), message.StatusRead
-		return u
+		return u, nil
 	}
-	if r.Error.ID == errorDuplicate {
+	if r.Status.ID == statusDuplicate || r.Error.ID == errorDuplicate {
 		// Of a repetition that was refused; the message itself was taken.
-		return message.Update{Kind: message.UpdateIgnore}
+		return message.Update{Kind: message.UpdateIgnore}, nil
 	}
 	u.At = instant(string(r.Done))
 	u.Status = statusOf(&r.Status)
 	switch u.Status {
 	case "":
-		return message.Update{Kind: message.UpdateIgnore}
+		return message.Update{}, errors.New("report with a status of an unknown group")
 	case message.StatusFailed, message.StatusExpired:
 		u.Failure = verdictOf(&r.Status, &r.Error).Failure()
 	}
-	return u
+	return u, nil
 }
 
 // outside reads a callback that has no results.

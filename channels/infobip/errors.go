@@ -25,6 +25,8 @@ type state struct {
 
 // The groups of statuses.
 const (
+	groupOK            = "0"
+	groupPending       = "1"
 	groupUndeliverable = "2"
 	groupDelivered     = "3"
 	groupExpired       = "4"
@@ -39,17 +41,17 @@ const (
 	errorDuplicate   = "7280" // WhatsApp's word for statusDuplicate
 )
 
-// statusOf is our word for a report's status; "" when it says nothing new.
+// statusOf is our word for a report's status; "" for a group that nobody knows.
 func statusOf(s *state) message.Status {
-	switch {
-	case s.ID == statusDuplicate:
-		return ""
-	case s.ID == statusToOperator:
+	switch s.ID {
+	case statusToOperator:
 		return message.StatusSent
-	case s.ID == statusBlocked:
+	case statusBlocked:
 		return message.StatusFailed
 	}
 	switch s.Group {
+	case groupOK, groupPending:
+		return message.StatusSent
 	case groupDelivered:
 		return message.StatusDelivered
 	case groupExpired:
@@ -57,7 +59,7 @@ func statusOf(s *state) message.Status {
 	case groupUndeliverable, groupRejected:
 		return message.StatusFailed
 	}
-	return message.StatusSent
+	return ""
 }
 
 // verdict is what a number means.
