@@ -2,6 +2,7 @@ package infobip
 
 import (
 	"testing"
+	"time"
 
 	"switchboard/message"
 )
@@ -53,6 +54,30 @@ func TestStatuses(t *testing.T) {
 			}
 		case got[0].Status != row.want || (got[0].Failure != nil) != (row.want == message.StatusFailed || row.want == message.StatusExpired):
 			t.Errorf("%s: %+v, want %s", row.status, got, row.want)
+		}
+	}
+}
+
+func TestTimes(t *testing.T) {
+	t.Parallel()
+	ten := time.Date(2026, 1, 1, 10, 0, 0, 0, time.UTC)
+	for s, want := range map[string]time.Time{
+		"2026-01-01T10:00:00.000+0000":    ten,
+		"2026-01-01T10:00:00+0000":        ten,
+		"2026-01-01T10:00:00.000000+0000": ten,
+		"2026-01-01T10:00:00.123456+0000": ten.Add(123456 * time.Microsecond),
+		"2026-01-01T13:00:00.000+0300":    ten,
+		"2026-01-01T04:30:00.000-0530":    ten,
+		"2026-01-01T10:00:00.000Z":        ten,
+		"2026-01-01T10:00:00Z":            ten,
+		"2026-01-01T13:00:00.5+03:00":     ten.Add(time.Second / 2),
+		"2026-01-01T10:00:00":             {},
+		"1767261600000":                   {},
+		"0001-01-01T00:00:00.000+0000":    {},
+		"":                                {},
+	} {
+		if got := instant(s); !got.Equal(want) {
+			t.Errorf("%q: %v, want %v", s, got, want)
 		}
 	}
 }

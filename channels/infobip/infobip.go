@@ -107,8 +107,9 @@ func isUserID(s string) bool {
 	return ok && len(s) <= maxAddress && len(country) == 2 && word(country, 'A') && word(id, 0)
 }
 
-// layout is how Infobip writes times; RFC 3339 would have a colon in the zone.
-const layout = "2006-01-02T15:04:05.000-0700"
+// layout is how Infobip writes times, with a fraction of any length or none; RFC
+// 3339 would have a colon in the zone.
+const layout = "2006-01-02T15:04:05Z0700"
 
 // instant reads a time; zero where it is none.
 func instant(s string) time.Time {
