@@ -81,3 +81,17 @@ func TestTimes(t *testing.T) {
 		}
 	}
 }
+
+// Documents come with their name or with words in the same field.
+func TestCaption(t *testing.T) {
+	t.Parallel()
+	for caption, name := range map[string]string{
+		"passport.pdf": "passport.pdf", "договор № 5.docx": "договор № 5.docx", "song.mp3": "song.mp3", "a.7z": "a.7z",
+		"": "", "see": "", "Here it is. Thanks": "", "come at 10.30": "", "Total: 1.250": "", "write to anna@mail.ru": "", "two\nlines.pdf": "", "https://x.example/a.pdf": "",
+	} {
+		got, words := captionOf(caption)
+		if got != name || got == "" && words != caption || got != "" && words != "" {
+			t.Errorf("%q: name %q, words %q", caption, got, words)
+		}
+	}
+}

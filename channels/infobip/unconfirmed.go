@@ -36,13 +36,14 @@ func repliedTo(context, paired string) string {
 }
 
 // captionOf tells a document's name from words about it: Infobip puts either
-// into the caption. A single line that ends like a file's name is one.
+// into the caption. A single line that ends like a file's name is one; prices,
+// times of day and mail addresses are words.
 func captionOf(caption string) (fileName, words string) {
 	ext := path.Ext(caption)
-	short := len(ext) >= 3 && len(ext) <= 6 && !strings.ContainsFunc(ext[1:], func(r rune) bool {
+	short := len(ext) >= 3 && len(ext) <= 6 && strings.Trim(ext, ".0123456789") != "" && !strings.ContainsFunc(ext[1:], func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9')
 	})
-	if short && len(caption) <= maxFileName && !strings.ContainsAny(caption, "\n\r/\\") {
+	if short && len(caption) <= maxFileName && !strings.ContainsAny(caption, "\n\r/\\@") {
 		return caption, ""
 	}
 	return "", caption
