@@ -117,6 +117,8 @@ func (c *channel) classify(err error, before bool) *message.Error {
 		}
 	case e.status == http.StatusTooManyRequests:
 		out.Kind, out.Code, out.RetryAfter = message.ErrThrottled, "429", e.retryAfter
+	case e.status == http.StatusRequestEntityTooLarge:
+		out.Kind, out.Code = message.ErrInvalid, "413" // a second upload would be as large
 	case e.status == 0 && !e.sent:
 		out.Kind = message.ErrUnavailable
 	case e.status == 0:

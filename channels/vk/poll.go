@@ -83,22 +83,21 @@ func (c *channel) poll(ctx context.Context, offset int64) ([]channels.RawUpdate,
 				return nil, offset, err
 			}
 			return rawUpdates(pieces), int64(a.TS), nil
-		case 1: // the history is too old, or partly lost: go on where it begins
-			if a.TS != 0 {
-				pieces, err := c.missed(ctx)
-				return rawUpdates(pieces), int64(a.TS), err
-			}
-			c.forget(s)
 		case 2: // the key is too old; the ts stays
 			c.forget(s)
-		case 3: // all is lost: a new key and a new ts
-			c.forget(s)
-			s, err := c.longPoll(ctx)
-			if err != nil {
-				return nil, offset, err
+		case 1, 3:
+			// 1: the history is too old, or partly lost, and goes on at the ts told.
+			// 3: all is lost; a new key comes with a new ts.
+			next := int64(a.TS)
+			if a.Failed == 3 || next == 0 {
+				c.forget(s)
+				if s, err = c.longPoll(ctx); err != nil {
+					return nil, offset, err
+				}
+				next = s.ts
 			}
 			pieces, err := c.missed(ctx)
-			return rawUpdates(pieces), s.ts, err
+			return rawUpdates(pieces), next, err
 		default:
 			c.forget(s)
 			return nil, offset, &channels.PollError{Kind: channels.PollUnavailable, Detail: fmt.Sprintf("the long poll failed with code %d", a.Failed)}
@@ -171,7 +170,7 @@ func (c *channel) forget(s *session) {
 type polled struct {
 	TS      number64          `json:"ts"`
 	Updates []json.RawMessage `json:"updates"`
-	Failed  int               `json:"failed"`
+	Failed  number64          `json:"failed"`
 }
 
 func (c *channel) ask(ctx context.Context, s *session, ts int64) (*polled, error) {

@@ -230,6 +230,7 @@ func errorRows() []channeltest.ErrorRow {
 	list = append(list,
 		channeltest.ErrorRow{Name: "429", Response: channeltest.Response{Status: 429, Header: map[string]string{"Retry-After": "7"}}, Want: want{Kind: message.ErrThrottled, Code: "429", RetryAfter: 7 * time.Second}},
 		channeltest.ErrorRow{Name: "403 of a proxy", Response: channeltest.Response{Status: 403, Body: "<h1>no</h1>"}, Want: want{Kind: message.ErrUnavailable, Code: "403"}},
+		channeltest.ErrorRow{Name: "413", Response: channeltest.Response{Status: 413}, Want: want{Kind: message.ErrInvalid, Code: "413"}},
 		channeltest.ErrorRow{Name: "no message named", Response: channeltest.Response{Body: `{"response":[]}`}, Want: want{Kind: message.ErrUncertain, Code: "200"}},
 		// Before messages.send nothing is uncertain.
 		channeltest.ErrorRow{Name: "500 before an upload", Response: channeltest.Response{Status: 500}, Out: &photo, Want: want{Kind: message.ErrUnavailable, Code: "500"}},
@@ -379,6 +380,7 @@ func calls() []channeltest.Call {
 			"/method/messages.getHistory": `{"response":{"count":4,"items":[{"peer_id":77001122,"from_id":77001122,"out":0,"conversation_message_id":9,"text":"b"},` +
 				`{"peer_id":77001122,"from_id":77001122,"out":0,"conversation_message_id":8,"text":"a"},{"peer_id":77001122,"from_id":-123456789,"out":1,"conversation_message_id":7},{"peer_id":77001122,"from_id":77001122,"out":0,"conversation_message_id":6}]}}`,
 		})},
+		{Name: "poll_failed_1_without_ts", Do: poll(1400), Answer: answers(map[string]string{lp: `{"failed":"1"}`})},
 		{Name: "poll_failed_1_answered", Do: poll(1400), Answer: answers(map[string]string{
 			lp: `{"failed":1,"ts":30}`, "/method/messages.getConversations": `{"response":{"count":1,"items":[{"conversation":{"peer":{"id":77001122,"type":"user"}},"last_message":{"out":1}}]}}`,
 			"/method/messages.getHistory": `{"response":{"count":4,"items":[{"peer_id":77001122,"from_id":-123456789,"out":1,"conversation_message_id":9,"text":"campaign"},` +
