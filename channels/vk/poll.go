@@ -1,6 +1,7 @@
 package vk
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -217,20 +218,14 @@ func (n *number64) UnmarshalJSON(b []byte) error {
 // whole fetches the messages that the events carry in part only.
 func (c *channel) whole(ctx context.Context, events []json.RawMessage) ([]json.RawMessage, error) {
 	for i, raw := range events {
-		var e struct {
-			Type   string `json:"type"`
-			Object struct {
-				Message struct {
-					Cropped flag  `json:"is_cropped"`
-					PeerID  int64 `json:"peer_id"`
-					CMID    int64 `json:"conversation_message_id"`
-				} `json:"message"`
-			} `json:"object"`
-		}
-		if lenient(raw, &e) != nil || e.Type != eventMessage || !bool(e.Object.Message.Cropped) {
+		var e event
+		if !bytes.Contains(raw, []byte(`"is_cropped"`)) || lenient(raw, &e) != nil || e.Type != eventMessage && e.Type != eventEdit && e.Type != eventReply {
 			continue
 		}
-		m := e.Object.Message
+		m, err := messageOf(e.Object)
+		if err != nil || !bool(m.Cropped) {
+			continue
+		}
 		items, err := c.load(ctx, m.PeerID, []int64{m.CMID})
 		if err != nil && ctx.Err() != nil {
 			return nil, err
@@ -262,19 +257,23 @@ func (c *channel) load(ctx context.Context, peer int64, cmids []int64) ([]json.R
 	return got.Items, nil
 }
 
-// replaceMessage puts the whole message into its event.
+// replaceMessage puts the whole message into its event, where messageOf finds it.
 func replaceMessage(raw, whole json.RawMessage) (json.RawMessage, bool) {
 	var e, o, m map[string]json.RawMessage
 	if json.Unmarshal(raw, &e) != nil || json.Unmarshal(e["object"], &o) != nil || json.Unmarshal(whole, &m) != nil {
 		return nil, false
 	}
 	delete(m, "is_cropped")
-	var err error
-	if o["message"], err = json.Marshal(m); err != nil {
+	message, err := json.Marshal(m)
+	if err != nil {
 		return nil, false
 	}
-	if e["object"], err = json.Marshal(o); err != nil {
-		return nil, false
+	e["object"] = message
+	if o["message"] != nil {
+		o["message"] = message
+		if e["object"], err = json.Marshal(o); err != nil {
+			return nil, false
+		}
 	}
 	full, err := json.Marshal(e)
 	return full, err == nil

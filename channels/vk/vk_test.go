@@ -270,6 +270,15 @@ func poll(offset int64) func(context.Context, channels.Channel) (any, error) {
 	}
 }
 
+// pollAndDecode decodes the one event that a poll brings.
+func pollAndDecode(ctx context.Context, c channels.Channel) (any, error) {
+	updates, _, err := c.(channels.Poller).Poll(ctx, 1411)
+	if err != nil || len(updates) != 1 {
+		return nil, err
+	}
+	return c.Decode(updates[0].Raw)
+}
+
 func calls() []channeltest.Call {
 	type ch = channels.Channel
 	edit := func(c message.Content, ids ...string) func(context.Context, ch) (any, error) {
@@ -390,14 +399,11 @@ func calls() []channeltest.Call {
 		{Name: "poll_failed_3_broken", Do: poll(1400), Answer: answers(map[string]string{lp: `{"failed":3}`, "/method/messages.getConversations": failed(10)})},
 		{Name: "poll_failed_4", Do: poll(1400), Answer: answers(map[string]string{lp: `{"failed":4,"min_version":0,"max_version":3}`})},
 		{Name: "poll_switched_off", Do: poll(1400), Answer: answers(map[string]string{"/method/groups.getLongPollServer": failed(100)})},
-		{Name: "poll_cropped", Do: func(ctx context.Context, c ch) (any, error) {
-			updates, _, err := c.(channels.Poller).Poll(ctx, 1411)
-			if err != nil || len(updates) != 1 {
-				return nil, err
-			}
-			decoded, err := c.Decode(updates[0].Raw)
-			return decoded, err
-		}, Answer: answers(map[string]string{
+		{Name: "poll_cropped_edit", Do: pollAndDecode, Answer: answers(map[string]string{
+			lp: `{"ts":"1412","updates":[{"type":"message_edit","event_id":"b","object":{"peer_id":77001122,"from_id":77001122,"conversation_message_id":5,"is_cropped":true,"text":"y","update_time":1781001300}}]}`,
+			"/method/messages.getByConversationMessageId": `{"response":{"count":1,"items":[{"peer_id":77001122,"from_id":77001122,"conversation_message_id":5,"text":"y","update_time":1781001300,"attachments":[{"type":"doc","doc":{"id":8,"owner_id":77001122,"title":"a.pdf","ext":"pdf","url":"https://vk.ru/doc8"}}]}]}}`,
+		})},
+		{Name: "poll_cropped", Do: pollAndDecode, Answer: answers(map[string]string{
 			lp: `{"ts":"1412","updates":[{"type":"message_new","event_id":"b","object":{"message":{"peer_id":77001122,"from_id":77001122,"conversation_message_id":5,"is_cropped":true,"text":"x"}}}]}`,
 			"/method/messages.getByConversationMessageId": `{"response":{"count":1,"items":[{"peer_id":77001122,"from_id":77001122,"conversation_message_id":5,"text":"x","attachments":[{"type":"doc","doc":{"id":8,"owner_id":77001122,"title":"a.pdf","ext":"pdf","url":"https://vk.ru/doc8"}}]}]}}`,
 		})},
