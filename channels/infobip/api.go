@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptrace"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -18,9 +19,9 @@ import (
 const maxAnswer = 8 << 20
 
 // call makes one call and reads its answer, a JSON object, into answer (nil: not
-// wanted). what names the call in errors. The failed answer comes beside the
-// error, for those who look closer.
-func (c *channel) call(ctx context.Context, method, path, what string, in, answer any, out *message.Outbound) (*failed, *message.Error) {
+// wanted). what names the call in errors, and private is what they must not quote.
+// The failed answer comes beside the error, for those who look closer.
+func (c *channel) call(ctx context.Context, method, path, what string, in, answer any, private []string) (*failed, *message.Error) {
 	var body []byte
 	if in != nil {
 		var err error
@@ -57,7 +58,7 @@ func (c *channel) call(ctx context.Context, method, path, what string, in, answe
 	if err != nil || channels.DecodeLenient(raw, &f) != nil {
 		f = failed{}
 	}
-	failure := classify(resp, &f, c.redact(f.words(), out))
+	failure := classify(resp, &f, c.redact(f.words(), private))
 	failure.Err = err
 	return &f, failure
 }
@@ -87,23 +88,13 @@ func (t *trace) watch(ctx context.Context) context.Context {
 // nothing reports that no byte of the request went out, for certain.
 func (t *trace) nothing() bool { return t.started.Load() && !t.wrote.Load() }
 
-// redact keeps secrets and the customer's words and numbers out of what Infobip
-// said.
-func (c *channel) redact(s string, out *message.Outbound) string {
-	s = strings.ReplaceAll(s, c.key, "[key]")
-	s = strings.ReplaceAll(s, c.password, "[password]")
-	if out != nil {
-		private := []string{out.Text, out.Chat, out.Customer}
-		if out.Contact != nil {
-			private = append(private, out.Contact.Phone, out.Contact.Name)
-		}
-		if out.Template != nil {
-			private = append(private, out.Template.Parameters...)
-		}
-		for _, p := range private {
-			if len(p) > 3 {
-				s = strings.ReplaceAll(s, p, "[private]")
-			}
+// redact keeps secrets, and what is private of a message, out of what Infobip said.
+func (c *channel) redact(s string, private []string) string {
+	s = strings.NewReplacer(c.key, "[key]", c.password, "[password]").Replace(s)
+	// The longest first: what holds another is found whole.
+	for _, p := range slices.SortedFunc(slices.Values(private), func(a, b string) int { return len(b) - len(a) }) {
+		if len(p) > 3 {
+			s = strings.ReplaceAll(s, p, "[private]")
 		}
 	}
 	return truncate(s, 300)

@@ -1,6 +1,8 @@
 package infobip
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -92,6 +94,25 @@ func TestCaption(t *testing.T) {
 		got, words := captionOf(caption)
 		if got != name || got == "" && words != caption || got != "" && words != "" {
 			t.Errorf("%q: name %q, words %q", caption, got, words)
+		}
+	}
+}
+
+// Nothing of what was sent stands in an error, in whatever part of it Infobip
+// quotes it.
+func TestErrorsQuoteNothing(t *testing.T) {
+	t.Parallel()
+	c := opened(t)
+	const link = "https://gateway.example/files/9f?exp=1&sig=abcdef/a.jpg"
+	said := []string{link, "1 Main Street", "The Office", "Ivan Petrov", "+79160000001", "Yes, please", "payload:118", "a secret 4711", testPhone, testKey, "Anna Ivanova", "invoice of Anna.pdf"}
+	out := message.Outbound{Chat: testPhone, Content: message.Content{
+		Text: "a secret 4711", Location: &message.Location{Title: "The Office", Address: "1 Main Street"}, Contact: &message.Contact{Name: "Ivan Petrov", Phone: "+79160000001"},
+		Keyboard: inline(message.KeyButton{Text: "Yes, please", Payload: "payload:118"}), Template: &message.Template{Parameters: []string{"Anna Ivanova"}},
+		Files: []message.File{{Name: "invoice of Anna.pdf"}},
+	}}
+	for _, s := range said {
+		if got := c.redact(fmt.Sprintf("size of %q must be less", s), private(&out, link)); strings.Contains(got, s) {
+			t.Errorf("%q", got)
 		}
 	}
 }

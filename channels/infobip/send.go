@@ -167,7 +167,7 @@ func (c *channel) Send(ctx context.Context, part *message.Part) (message.Receipt
 	receipt := message.Receipt{IDs: []string{messageID(part)}}
 	const taken = "Infobip had taken it before"
 	var a accepted
-	f, failure := c.call(ctx, http.MethodPost, "/whatsapp/1/message/"+kind, kind, body, &a, &part.Outbound)
+	f, failure := c.call(ctx, http.MethodPost, "/whatsapp/1/message/"+kind, kind, body, &a, private(&part.Outbound, link))
 	if failure != nil {
 		if f != nil && f.duplicate() {
 			receipt.Note = taken
@@ -189,6 +189,31 @@ func (c *channel) Send(ctx context.Context, part *message.Part) (message.Receipt
 	return receipt, nil
 }
 
+// private is what belongs to a message and its reader alone.
+func private(out *message.Outbound, link string) []string {
+	list := []string{out.Text, out.Chat, out.Customer, link}
+	if k := out.Contact; k != nil {
+		list = append(list, k.Phone, k.Name)
+	}
+	if l := out.Location; l != nil {
+		list = append(list, l.Title, l.Address)
+	}
+	if t := out.Template; t != nil {
+		list = append(list, t.Parameters...)
+	}
+	if k := out.Keyboard; k != nil {
+		for _, b := range slices.Concat(k.Rows...) {
+			list = append(list, b.Text, b.Payload, b.URL)
+		}
+	}
+	for i := range out.Files {
+		if f := &out.Files[i]; f.Name != "" {
+			list = append(list, f.Name, fileName(f))
+		}
+	}
+	return list
+}
+
 // Typing implements channels.Typer.
 func (c *channel) Typing(ctx context.Context, chat string) error {
 	if !isRecipient(chat) {
@@ -197,7 +222,7 @@ func (c *channel) Typing(ctx context.Context, chat string) error {
 	body := object{"events": []any{object{
 		"sender": c.sender, "destinations": []any{object{"to": chat}}, "content": object{"type": "TYPING_INDICATOR"},
 	}}}
-	if _, failure := c.call(ctx, http.MethodPost, "/whatsapp/1/events", "typing", body, nil, &message.Outbound{Chat: chat}); failure != nil {
+	if _, failure := c.call(ctx, http.MethodPost, "/whatsapp/1/events", "typing", body, nil, []string{chat}); failure != nil {
 		return failure
 	}
 	return nil
