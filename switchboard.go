@@ -58,7 +58,7 @@ type Customer struct {
 	Name       string `json:"name"`
 	Username   string `json:"username,omitempty"`
 	Phone      string `json:"phone"`
-	Avatar     string `json:"avatar"`
+	Avatar     string `json:"avatar" doc:"address of the picture on this server, /files/{id}; empty when there is none or it was not fetched yet"`
 	Language   string `json:"language,omitempty"`
 	Country    string `json:"country,omitempty"`
 	Reachable  bool   `json:"reachable"`

@@ -247,11 +247,16 @@ type Acknowledger interface {
 	Acknowledge(ctx context.Context, raw []byte) error
 }
 
-// Profiler is a channel whose updates tell too little of the customer (no name,
-// no picture), and whose platform can be asked; the workers call it outside of the
-// message queue for customers who have written.
+// Profiler is a channel whose updates tell too little of the customer (no name, or
+// no picture where Capabilities.CustomerAvatar promises one), and whose platform
+// can be asked; the workers call it outside of the message queue for customers who
+// have written.
 type Profiler interface {
-	// Profile asks the platform about a customer by its id. Empty fields are unknown.
+	// Profile asks the platform about a customer by its id. Empty fields are
+	// unknown, but no Avatar means that there is no picture to see. Errors are
+	// *message.Error: recipient and invalid are taken for final, throttled holds
+	// the account's further questions, others are tried again with the customer's
+	// next message. Avatar is what Fetch takes.
 	Profile(ctx context.Context, customer string) (message.Profile, error)
 }
 

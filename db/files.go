@@ -55,15 +55,17 @@ func (d *DB) files(ctx context.Context, ids []string) ([]queue.StoredFile, error
 }
 
 // FilesByID returns the files with the given ids as a message carries them;
-// unknown ids are left out.
+// unknown ids are left out, and customers' pictures, which don't last.
 func (d *DB) FilesByID(ctx context.Context, ids []string) ([]message.File, error) {
 	list, err := d.files(ctx, ids)
 	if err != nil {
 		return nil, err
 	}
-	out := make([]message.File, len(list))
-	for i, f := range list {
-		out[i] = message.File{ID: f.ID, Kind: f.Kind, Name: f.Name, Mime: f.Mime, Size: f.Size, State: f.State}
+	out := make([]message.File, 0, len(list))
+	for _, f := range list {
+		if f.Owner != queue.PictureOwner {
+			out = append(out, message.File{ID: f.ID, Kind: f.Kind, Name: f.Name, Mime: f.Mime, Size: f.Size, State: f.State})
+		}
 	}
 	return out, nil
 }

@@ -187,6 +187,8 @@ type laneWriter struct {
 	customers map[chatKey]*message.Profile
 	reachable map[chatKey]bool
 	wrote     map[chatKey]bool // customers who wrote after the last word on reachable
+	strays    []stray
+	lost      []stray
 	bad       []quarantined
 	events    []laneEvent
 	files     []laneFile
@@ -224,13 +226,17 @@ func (w *laneWriter) collect(stored []queue.StoredUpdate, decoded []queue.Decode
 }
 
 func (w *laneWriter) take(stored *queue.StoredUpdate, platform string, u *message.Update) {
+	if isStray(u) {
+		w.strays = append(w.strays, stray{stored, platform, u})
+		return
+	}
 	if u.Kind == message.UpdateIgnore || u.Chat == "" {
 		return
 	}
 	u.Chat, u.PlatformID, u.ReplyTo = keyText(u.Chat), keyText(u.PlatformID), keyText(u.ReplyTo)
 	p := &u.Customer
 	p.ID = keyText(p.ID)
-	p.Name, p.Username, p.Avatar = plainText(p.Name), plainText(p.Username), plainText(p.Avatar)
+	p.Name, p.Username = plainText(p.Name), plainText(p.Username)
 	p.Phone, p.Language, p.Country = keyText(p.Phone), keyText(p.Language), keyText(p.Country)
 	key := chatKey{stored.AccountID, u.Chat}
 	chat := w.chats[key]
@@ -285,13 +291,15 @@ func mergeProfile(into, from *message.Profile) {
 	}
 	set(&into.Name, from.Name)
 	set(&into.Username, from.Username)
-	set(&into.Avatar, from.Avatar)
 	set(&into.Language, from.Language)
 	set(&into.Country, from.Country)
 	set(&into.Phone, from.Phone)
 }
 
 func (w *laneWriter) write(ctx context.Context) error {
+	if err := w.findStrays(ctx); err != nil {
+		return err
+	}
 	if err := w.resolveChats(ctx); err != nil {
 		return err
 	}
@@ -425,7 +433,7 @@ func (w *laneWriter) queueCustomers(batch *pgx.Batch) {
 			return cmp.Or(strings.Compare(a.account, b.account), strings.Compare(a.chat, b.chat))
 		})
 		n := len(keys)
-		cols := make([][]string, 9)
+		cols := make([][]string, 8)
 		for i := range cols {
 			cols[i] = make([]string, n)
 		}
@@ -434,7 +442,7 @@ func (w *laneWriter) queueCustomers(batch *pgx.Batch) {
 		for i, k := range keys {
 			wrote[i] = w.wrote[k]
 			p := w.customers[k]
-			for c, v := range []string{NewID(), k.account, k.chat, p.Name, p.Username, p.Avatar, p.Phone, p.Language, p.Country} {
+			for c, v := range []string{NewID(), k.account, k.chat, p.Name, p.Username, p.Phone, p.Language, p.Country} {
 				cols[c][i] = v
 			}
 			if p.Phone != "" {
@@ -442,22 +450,21 @@ func (w *laneWriter) queueCustomers(batch *pgx.Batch) {
 			}
 		}
 		// Rows that would not change are not written.
-		batch.Queue(`insert into customers as c (id, account_id, external_id, name, username, avatar, phone, language, country, reachable)
-			select * from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::bool[])
+		batch.Queue(`insert into customers as c (id, account_id, external_id, name, username, phone, language, country, reachable)
+			select * from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::bool[])
 			on conflict (account_id, external_id) do update set
 				name = coalesce(nullif(excluded.name, ''), c.name), username = coalesce(nullif(excluded.username, ''), c.username),
-				avatar = coalesce(nullif(excluded.avatar, ''), c.avatar), phone = coalesce(nullif(excluded.phone, ''), c.phone),
+				phone = coalesce(nullif(excluded.phone, ''), c.phone),
 				language = coalesce(nullif(excluded.language, ''), c.language), country = coalesce(nullif(excluded.country, ''), c.country),
 				reachable = c.reachable or excluded.reachable, unreachable_reason = case when excluded.reachable then '' else c.unreachable_reason end
 			where (excluded.reachable and not c.reachable) or (excluded.name not in ('', c.name)) or (excluded.username not in ('', c.username))
-				or (excluded.avatar not in ('', c.avatar)) or (excluded.phone not in ('', c.phone))
-				or (excluded.language not in ('', c.language)) or (excluded.country not in ('', c.country))`,
-			cols[0], cols[1], cols[2], cols[3], cols[4], cols[5], cols[6], cols[7], cols[8], wrote)
+				or (excluded.phone not in ('', c.phone)) or (excluded.language not in ('', c.language)) or (excluded.country not in ('', c.country))`,
+			cols[0], cols[1], cols[2], cols[3], cols[4], cols[5], cols[6], cols[7], wrote)
 		for _, i := range phones {
 			batch.Queue(`insert into phone_book (phone, customer_id, account_id, platform, source)
 				select $3, c.id, c.account_id, a.platform, 'contact' from customers c join accounts a on a.id = c.account_id
 				where c.account_id = $1 and c.external_id = $2
-				on conflict (phone, customer_id) do update set updated_at = now()`, cols[1][i], cols[2][i], cols[6][i])
+				on conflict (phone, customer_id) do update set updated_at = now()`, cols[1][i], cols[2][i], cols[5][i])
 		}
 	}
 	for key, ok := range w.reachable {
@@ -786,6 +793,7 @@ const insertEvents = `insert into events (type, chat_id, message_id, operator_id
 	select * from unnest($1::text[], $2::uuid[], $3::uuid[], $4::uuid[], $5::bool[])`
 
 func (w *laneWriter) queueRest(batch *pgx.Batch) {
+	w.queueLost(batch)
 	w.done.Quarantined = len(w.bad)
 	for _, q := range w.bad {
 		batch.Queue(`insert into quarantine (id, account_id, lane, update_id, error) values ($1, $2, $3, $4, $5)`,

@@ -96,7 +96,7 @@ func (d *DB) Message(ctx context.Context, id string) (message.Message, error) {
 // chatColumns is what scanChat reads, from chats c joined with customers cu.
 const chatColumns = `c.id, c.account_id, c.platform, c.state, c.operator_id, c.skill, c.unread, c.read_seq, c.last_seq,
 	c.last_customer_message_at, c.queued_at, c.created_at,
-	cu.id, cu.external_id, cu.name, cu.username, cu.phone, cu.avatar, cu.language, cu.country, cu.reachable`
+	cu.id, cu.external_id, cu.name, cu.username, cu.phone, coalesce('/files/' || cu.avatar_file, ''), cu.language, cu.country, cu.reachable`
 
 func scanChat(row pgx.CollectableRow, more ...any) (switchboard.Chat, error) {
 	c := switchboard.Chat{Customer: new(switchboard.Customer)}

@@ -132,6 +132,17 @@ func (s *Store) SaveFetched(ctx context.Context, id, name, claimed string, r io.
 	return s.put(ctx, id, name, claimed, r, limit)
 }
 
+// Remove removes the bytes of a file whose row is gone; there may be none.
+func (s *Store) Remove(ctx context.Context, id string) error {
+	if !validID(id) {
+		return fmt.Errorf("removing the file: %q is not a file's id", id)
+	}
+	if err := s.blobs.Delete(ctx, key(id)); err != nil {
+		return fmt.Errorf("removing the file: %w", err)
+	}
+	return nil
+}
+
 // validID says whether id is a UUID as we write it.
 func validID(id string) bool {
 	parsed, err := uuid.Parse(id)

@@ -17,8 +17,9 @@ import (
 
 // FileSink stores the bytes of a file under its id, streaming: it sniffs the
 // type, counts, digests, and refuses what is over limit with an error that
-// matches IsTooLarge. The same id again overwrites.
+// matches IsTooLarge. The same id again overwrites. Removing what isn't there is fine.
 type FileSink interface {
+	Remove(ctx context.Context, id string) error
 	SaveFetched(ctx context.Context, id, name, mime string, r io.Reader, limit int64) (queue.StoredFile, error)
 	IsTooLarge(err error) bool
 }
@@ -34,11 +35,16 @@ func (*fetchWorker) Timeout(*river.Job[queue.FetchArgs]) time.Duration { return 
 // NextRetry implements river.Worker: 2, 6, 18 s ... so that the eighth attempt
 // is within the hour for which platforms keep a file.
 func (*fetchWorker) NextRetry(job *river.Job[queue.FetchArgs]) time.Time {
+	return time.Now().Add(fetchDelay(job.Attempt))
+}
+
+// fetchDelay is 2, 6, 18 s ... up to 10 minutes.
+func fetchDelay(attempt int) time.Duration {
 	d := 2 * time.Second
-	for range min(job.Attempt-1, 6) {
+	for range min(attempt-1, 6) {
 		d *= 3
 	}
-	return time.Now().Add(min(d, 10*time.Minute))
+	return min(d, 10*time.Minute)
 }
 
 // goneAttempts is how often a platform has to say that a file is gone: messages

@@ -33,6 +33,8 @@ func (counting) SaveFetched(_ context.Context, _, _, _ string, r io.Reader, _ in
 	return queue.StoredFile{Size: n}, err
 }
 
+func (counting) Remove(context.Context, string) error { return nil }
+
 func (counting) IsTooLarge(error) bool { return false }
 
 // pieces hands out one byte each pause, and goes silent after the last.

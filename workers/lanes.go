@@ -177,11 +177,11 @@ func (l *laneDrainer) touch(lanes []int32) {
 // drain normalises one batch.
 func (w *Workers) drain(ctx context.Context, lanes []int32) (queue.Drained, error) {
 	var acks []ack
-	var unnamed []profileCall
+	var found []look
 	start := time.Now()
 	done, err := w.deps.Store.Drain(ctx, lanes, w.cfg.Batch, func(stored []queue.StoredUpdate) []queue.Decoded {
 		var decoded []queue.Decoded
-		decoded, acks, unnamed = w.decode(ctx, stored)
+		decoded, acks, found = w.decode(ctx, stored)
 		return decoded
 	})
 	if err != nil || done.Updates == 0 {
@@ -198,7 +198,7 @@ func (w *Workers) drain(ctx context.Context, lanes []int32) (queue.Drained, erro
 		w.log.ErrorContext(ctx, "updates were put into quarantine", "count", done.Quarantined)
 	}
 	w.acknowledge(ctx, acks)
-	w.askProfiles(ctx, unnamed)
+	w.lookAt(ctx, found)
 	return done, nil
 }
 
@@ -207,10 +207,10 @@ type ack struct {
 	raw     []byte
 }
 
-func (w *Workers) decode(ctx context.Context, stored []queue.StoredUpdate) ([]queue.Decoded, []ack, []profileCall) {
+func (w *Workers) decode(ctx context.Context, stored []queue.StoredUpdate) ([]queue.Decoded, []ack, []look) {
 	decoded := make([]queue.Decoded, len(stored))
 	var acks []ack
-	var unnamed []profileCall
+	var found []look
 	for i := range stored {
 		account, err := w.deps.Accounts.Get(ctx, stored[i].AccountID)
 		if err != nil {
@@ -221,9 +221,9 @@ func (w *Workers) decode(ctx context.Context, stored []queue.StoredUpdate) ([]qu
 		if a, ok := account.Channel.(channels.Acknowledger); ok && wantsAck(decoded[i].Updates) {
 			acks = append(acks, ack{a, stored[i].Raw})
 		}
-		unnamed = append(unnamed, unknown(account, stored[i].AccountID, &decoded[i])...)
+		found = append(found, looks(account, stored[i].AccountID, &decoded[i])...)
 	}
-	return decoded, acks, unnamed
+	return decoded, acks, found
 }
 
 // decodeOne contains a decoder's panic to its update.

@@ -10,6 +10,7 @@ type metrics struct {
 	sends       *prometheus.CounterVec
 	sendTime    *prometheus.HistogramVec
 	fetches     *prometheus.CounterVec
+	pictures    *prometheus.CounterVec
 	rescued     prometheus.Counter
 	mended      prometheus.Counter
 }
@@ -28,13 +29,15 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		sendTime: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "switchboard_send_seconds",
 			Help: "Time of one call to a platform.", Buckets: []float64{0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60}}, []string{"platform"}),
 		fetches: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "switchboard_file_fetches_total", Help: "Customers' files fetched, by outcome."}, []string{"outcome"}),
+		pictures: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "switchboard_customer_pictures_total",
+			Help: "Customers' pictures by outcome: kept, same, refused (too large, no picture, an address that may not be fetched), retry, failed."}, []string{"outcome"}),
 		rescued: prometheus.NewCounter(prometheus.CounterOpts{Name: "switchboard_jobs_rescued_total",
 			Help: "Jobs taken over from dead processes. An increase without a deploy or crash means processes are stalling."}),
 		mended: prometheus.NewCounter(prometheus.CounterOpts{Name: "switchboard_mailboxes_mended_total",
 			Help: "Lanes and outboxes found with work but no job. Expected only after crashes; alert when it rises otherwise."}),
 	}
 	if r != nil {
-		r.MustRegister(m.updates, m.messages, m.quarantined, m.drains, m.sends, m.sendTime, m.fetches, m.rescued, m.mended)
+		r.MustRegister(m.updates, m.messages, m.quarantined, m.drains, m.sends, m.sendTime, m.fetches, m.pictures, m.rescued, m.mended)
 	}
 	return m
 }

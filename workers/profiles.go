@@ -1,6 +1,7 @@
 package workers
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"time"
@@ -10,99 +11,171 @@ import (
 	"switchboard/message"
 )
 
+// Names and pictures that updates don't carry are asked for after the messages are
+// stored, in goroutines of their own: a courtesy, like an acknowledgement. Whoever
+// is passed over comes with the next message. How much is bounded in three ways:
+// by profileSlots at once, by profileRate for an account, which leaves the platform's
+// patience to the messages, and by the queue of pictures (db.NotePicture).
 const (
-	// profileAge is how long a customer's name and picture are believed: signed
-	// addresses of pictures live for days.
+	// profileAge is how long a customer's name and picture are believed.
 	profileAge = 6 * time.Hour
-	// profilesKept bounds the memory of who was asked for; beyond it some are
-	// asked for again.
+	// profilePause is after what a customer is looked at again for whom there was no room.
+	profilePause = 10 * time.Minute
+	// profilesKept bounds the memory of who was looked at; beyond it the database is
+	// asked, which remembers all.
 	profilesKept = 50_000
-	// profileCalls is how many are asked for at once. It is a courtesy, like an
-	// acknowledgement: who is passed over comes with the next message.
-	profileCalls = 8
+	// profileSlots is how many are looked at at once.
+	profileSlots = 8
+	// profileRate and profileBurst are for an account and this process, in customers
+	// a second. VK allows a community 20 calls a second, sends included.
+	profileRate  = 10
+	profileBurst = 20
+	// profileTime bounds a look.
+	profileTime = 5 * time.Second
 )
 
 type profileKey struct{ account, customer string }
 
-// profiles remembers whom the platforms were asked about.
+// profiles remembers who was looked at, and paces.
 type profiles struct {
-	mu    sync.Mutex
-	asked map[profileKey]time.Time
 	slots chan struct{}
+
+	mu    sync.Mutex
+	again map[profileKey]time.Time // not before
+	tat   map[string]time.Time     // by account: theoretical arrival time of the next look
 }
 
 func newProfiles() *profiles {
-	return &profiles{asked: map[profileKey]time.Time{}, slots: make(chan struct{}, profileCalls)}
+	return &profiles{slots: make(chan struct{}, profileSlots), again: map[profileKey]time.Time{}, tat: map[string]time.Time{}}
 }
 
-// due reports whether it is time to ask, and takes note.
-func (p *profiles) due(k profileKey, now time.Time) bool {
+// take reports whether it is time to look at a customer and the account's turn,
+// and takes note for age.
+func (p *profiles) take(k profileKey, now time.Time, age time.Duration) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if at, ok := p.asked[k]; ok && now.Sub(at) < profileAge {
+	if now.Before(p.again[k]) {
 		return false
 	}
-	if len(p.asked) >= profilesKept {
-		clear(p.asked)
+	const gap = time.Second / profileRate
+	tat := p.tat[k.account]
+	if tat.Before(now) {
+		tat = now
 	}
-	p.asked[k] = now
+	if tat.Sub(now) > (profileBurst-1)*gap {
+		return false
+	}
+	p.tat[k.account] = tat.Add(gap)
+	if len(p.again) >= profilesKept {
+		clear(p.again)
+	}
+	p.again[k] = now.Add(age)
 	return true
 }
 
-func (p *profiles) forget(k profileKey) {
+// put sets when a customer may be looked at again.
+func (p *profiles) put(k profileKey, again time.Time) {
 	p.mu.Lock()
-	delete(p.asked, k)
+	p.again[k] = again
 	p.mu.Unlock()
 }
 
-type profileCall struct {
-	key     profileKey
-	channel channels.Profiler
+// rest keeps everybody from asking about an account's customers for a while.
+func (p *profiles) rest(account string, until time.Time) {
+	p.mu.Lock()
+	if tat := until.Add(profileBurst * time.Second / profileRate); p.tat[account].Before(tat) {
+		p.tat[account] = tat
+	}
+	p.mu.Unlock()
 }
 
-// unknown lists the customers who have written, of a platform that tells names
-// only when asked.
-func unknown(account *channels.Opened, accountID string, d *queue.Decoded) (calls []profileCall) {
-	asker, ok := account.Channel.(channels.Profiler)
-	if !ok {
-		return nil
-	}
+// look is something to learn of a customer: asked is whom to ask, or told is what
+// the update said.
+type look struct {
+	key   profileKey
+	asked channels.Profiler
+	told  message.Profile
+}
+
+// looks lists the customers who have written and whose name or picture their
+// update does not tell, and those whose picture it does.
+func looks(account *channels.Opened, accountID string, d *queue.Decoded) (found []look) {
+	asker, _ := account.Channel.(channels.Profiler)
 	for i := range d.Updates {
 		u := &d.Updates[i]
-		if u.Kind == message.UpdateMessage && u.Customer.ID != "" && u.Customer.Name == "" {
-			calls = append(calls, profileCall{profileKey{accountID, u.Customer.ID}, asker})
+		if u.Kind != message.UpdateMessage || u.Customer.ID == "" {
+			continue
 		}
+		l := look{key: profileKey{accountID, u.Customer.ID}}
+		switch {
+		case asker != nil && (u.Customer.Name == "" || (u.Customer.Avatar == "" && account.Capabilities.CustomerAvatar)):
+			l.asked = asker
+		case u.Customer.Avatar != "":
+			l.told = message.Profile{ID: u.Customer.ID, Avatar: u.Customer.Avatar, AvatarKey: u.Customer.AvatarKey}
+		default:
+			continue
+		}
+		found = append(found, l)
 	}
-	return calls
+	return found
 }
 
-// askProfiles asks for names and pictures, after the messages are stored.
-func (w *Workers) askProfiles(ctx context.Context, calls []profileCall) {
-	for _, c := range calls {
+// lookAt learns what there is to learn, after the messages are stored. It does not wait.
+func (w *Workers) lookAt(ctx context.Context, found []look) {
+	for _, l := range found {
+		if !w.profiles.take(l.key, time.Now(), w.cfg.ProfileAge) {
+			continue
+		}
 		select {
 		case w.profiles.slots <- struct{}{}:
 		default:
+			w.profiles.put(l.key, time.Time{})
 			return
-		}
-		if !w.profiles.due(c.key, time.Now()) {
-			<-w.profiles.slots
-			continue
 		}
 		w.acks.Go(func() {
 			defer func() { <-w.profiles.slots }()
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), profileTime)
 			defer cancel()
-			p, err := c.channel.Profile(ctx, c.key.customer)
-			if err == nil {
-				p.ID = c.key.customer
-				err = w.deps.Store.SaveProfile(ctx, c.key.account, p)
+			if err := w.learn(ctx, l); err != nil {
+				w.log.InfoContext(ctx, "customer's profile could not be fetched", "account", l.key.account, "error", err)
 			}
-			if err != nil {
-				w.profiles.forget(c.key)
-				w.log.InfoContext(ctx, "customer's profile could not be fetched", "account", c.key.account, "error", err)
-				return
-			}
-			w.deps.Bus.Wake("events")
 		})
 	}
+}
+
+// learn looks at one customer and decides when to look again.
+func (w *Workers) learn(ctx context.Context, l look) error {
+	due, err := w.deps.Store.ProfileDue(ctx, l.key.account, l.key.customer, w.cfg.ProfileAge)
+	if err == nil && !due {
+		return nil
+	}
+	var passed bool
+	if err == nil && l.asked == nil {
+		passed, err = w.deps.Store.NotePicture(ctx, l.key.account, l.told)
+	} else if err == nil {
+		var p message.Profile
+		if p, err = l.asked.Profile(ctx, l.key.customer); err == nil {
+			p.ID = l.key.customer
+			if passed, err = w.deps.Store.SaveProfile(ctx, l.key.account, p); err == nil {
+				w.deps.Bus.Wake("events")
+			}
+		}
+	}
+	now := time.Now()
+	if err == nil {
+		if passed {
+			w.profiles.put(l.key, now.Add(min(profilePause, w.cfg.ProfileAge)))
+		}
+		return nil
+	}
+	switch e := message.Classify(err); e.Kind {
+	case message.ErrRecipient, message.ErrInvalid:
+		// It will not be told later either.
+	case message.ErrThrottled:
+		w.profiles.rest(l.key.account, now.Add(cmp.Or(e.RetryAfter, time.Minute)))
+		w.profiles.put(l.key, time.Time{})
+	default:
+		w.profiles.put(l.key, time.Time{})
+	}
+	return err
 }

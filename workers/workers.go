@@ -1,8 +1,9 @@
 // Package workers moves messages: raw updates of customers become messages
 // (lanes.go), queued messages go out (deliver.go, stepper.go), customers' files
-// come in (fetch.go), and what a dead process left behind is taken up again
-// (housekeeping.go). The work is handed out by River; the rules of order are in
-// our own tables, so that every job may run twice without harm.
+// come in (fetch.go), as do their names and pictures (profiles.go, pictures.go),
+// and what a dead process left behind is taken up again (housekeeping.go). The
+// work is handed out by River; the rules of order are in our own tables, so that
+// every job may run twice without harm.
 package workers
 
 import (
@@ -30,7 +31,11 @@ type Store interface {
 	Step(ctx context.Context, node string, outcomes []queue.Outcome, chats []string, pace queue.Pace) ([]queue.Claim, error)
 	File(ctx context.Context, id string) (queue.StoredFile, error)
 	FinishFetch(ctx context.Context, f queue.StoredFile, reason string) error
-	SaveProfile(ctx context.Context, accountID string, p message.Profile) error
+	ProfileDue(ctx context.Context, accountID, customer string, age time.Duration) (bool, error)
+	SaveProfile(ctx context.Context, accountID string, p message.Profile) (passed bool, err error)
+	NotePicture(ctx context.Context, accountID string, p message.Profile) (passed bool, err error)
+	Picture(ctx context.Context, accountID, customer string) (queue.Picture, error)
+	FinishPicture(ctx context.Context, accountID, customer, key string, f queue.StoredFile) error
 	RescueOrphans(ctx context.Context) (int64, error)
 	MendMailboxes(ctx context.Context) (int, error)
 	ApplyParked(ctx context.Context) error
@@ -71,6 +76,9 @@ type Config struct {
 	// process still starts sends; default 6 s, below the 8 s after which others
 	// take its sends over.
 	Guard time.Duration
+	// ProfileAge is how long a customer's name and picture are believed before they
+	// are asked for again; default 6 h.
+	ProfileAge time.Duration
 }
 
 func (c Config) withDefaults() Config {
@@ -93,6 +101,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Guard <= 0 {
 		c.Guard = 6 * time.Second
+	}
+	if c.ProfileAge <= 0 {
+		c.ProfileAge = profileAge
 	}
 	return c
 }
@@ -150,6 +161,8 @@ func (w *Workers) Run(ctx context.Context) error {
 	river.AddWorker(registered, &drainWorker{w: w})
 	river.AddWorker(registered, &deliverWorker{w: w})
 	river.AddWorker(registered, &fetchWorker{w: w})
+	river.AddWorker(registered, &pictureWorker{w: w})
+	river.AddWorker(registered, &removeWorker{w: w})
 	client, err := river.NewClient(riverpgxv5.New(w.deps.Pool), &river.Config{
 		ID:      w.cfg.Node,
 		Logger:  slog.New(quietRiver{w.log.Handler()}),
@@ -158,6 +171,7 @@ func (w *Workers) Run(ctx context.Context) error {
 			queue.LaneQueue:    {MaxWorkers: 64, FetchCooldown: 2 * time.Millisecond, FetchPollInterval: 250 * time.Millisecond},
 			queue.DeliverQueue: {MaxWorkers: w.cfg.Sends, FetchCooldown: 5 * time.Millisecond, FetchPollInterval: 100 * time.Millisecond},
 			queue.FetchQueue:   {MaxWorkers: w.cfg.Fetches, FetchCooldown: 20 * time.Millisecond, FetchPollInterval: 500 * time.Millisecond},
+			queue.PictureQueue: {MaxWorkers: pictureJobs, FetchCooldown: 50 * time.Millisecond, FetchPollInterval: time.Second},
 		},
 		JobTimeout:                  -1, // lanes are held for minutes; sends and fetches have deadlines of their own
 		CompletedJobRetentionPeriod: time.Minute,

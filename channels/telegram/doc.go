@@ -22,5 +22,6 @@
 // Files: telegram.go opens an account, api.go makes calls, errors.go says what
 // failures mean, decode.go and content.go read updates, plan.go cuts messages
 // into parts, send.go and upload.go send them, manage.go edits and deletes,
-// webhook.go, poll.go, fetch.go and check.go do what they are called.
+// profile.go finds customers' pictures, webhook.go, poll.go, fetch.go and check.go
+// do what they are called.
 package telegram

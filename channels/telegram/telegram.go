@@ -61,6 +61,7 @@ var (
 	_ channels.Forwarder    = (*channel)(nil)
 	_ channels.Typer        = (*channel)(nil)
 	_ channels.Acknowledger = (*channel)(nil)
+	_ channels.Profiler     = (*channel)(nil)
 )
 
 var (

@@ -222,7 +222,22 @@ func calls() []channeltest.Call {
 	}
 	keyboard := inline([]message.KeyButton{{Text: "Да", Payload: "y"}})
 	click := `{"update_id":1,"callback_query":{"id":"4382","from":{"id":1},"data":"x"}}`
+	profile := func(customer string) func(context.Context, channels.Channel) (any, error) {
+		return func(ctx context.Context, ch channels.Channel) (any, error) {
+			return ch.(channels.Profiler).Profile(ctx, customer)
+		}
+	}
 	return []channeltest.Call{
+		{Name: "profile", Do: profile("5551234567"), Answer: answer(ok(`{"total_count":3,"photos":[[
+			{"file_id":"a160","file_unique_id":"u160","width":160,"height":160,"file_size":9000},
+			{"file_id":"a640","file_unique_id":"u640","width":640,"height":640,"file_size":60000},
+			{"file_id":"a320","file_unique_id":"u320","width":320,"height":320,"file_size":20000}]]}`))},
+		{Name: "profile_small", Do: profile("5551234567"), Answer: answer(ok(`{"total_count":1,"photos":[[{"file_id":"a160","file_unique_id":"u160","width":160,"height":160}]]}`))},
+		{Name: "profile_hidden", Do: profile("5551234567"), Answer: answer(ok(`{"total_count":0,"photos":[]}`))},
+		{Name: "profile_unknown", Do: profile("5551234567"), Answer: answer(refusal(400, "Bad Request: user not found", ""))},
+		{Name: "profile_throttled", Do: profile("5551234567"), Answer: answer(refusal(429, "Too Many Requests: retry after 7", `{"retry_after":7}`))},
+		{Name: "profile_of_a_channel", Do: profile("-1001234567890"), Answer: answer(ok(`{"id":-1001234567890,"type":"channel","title":"Новости","photo":{"small_file_id":"s","small_file_unique_id":"us","big_file_id":"b","big_file_unique_id":"ub"}}`))},
+		{Name: "profile_no_id", Do: profile("ann")},
 		{Name: "check_foreign_webhook", Do: func(ctx context.Context, ch channels.Channel) (any, error) { return ch.Check(ctx) }, Answer: func(r *channeltest.Request) channeltest.Response {
 			if strings.HasSuffix(r.Path, "/getWebhookInfo") {
 				return ok(`{"url":"https://other.example/secret-path","pending_update_count":5}`)

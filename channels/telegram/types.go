@@ -141,6 +141,7 @@ type inboundMessage struct {
 
 type file struct {
 	ID        string `json:"file_id"`
+	Unique    string `json:"file_unique_id"` // the same for one file, for ever
 	Name      string `json:"file_name"`
 	Mime      string `json:"mime_type"`
 	Size      int64  `json:"file_size"`

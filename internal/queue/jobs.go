@@ -2,12 +2,13 @@ package queue
 
 import "github.com/riverqueue/river"
 
-// The queues. Inbound lanes, sends and file fetches don't share worker slots,
-// so that slow downloads never hold up a message.
+// The queues. Inbound lanes, sends, file fetches and customers' pictures don't
+// share worker slots, so that slow downloads never hold up a message.
 const (
 	LaneQueue    = "lanes"
 	DeliverQueue = "deliver"
 	FetchQueue   = "fetch"
+	PictureQueue = "pictures"
 )
 
 // DrainArgs is the job that normalises what waits in a lane. One exists while
@@ -53,6 +54,39 @@ func (FetchArgs) Kind() string { return "fetch" }
 // of retries: platforms keep files for an hour.
 func (FetchArgs) InsertOpts() river.InsertOpts {
 	return river.InsertOpts{Queue: FetchQueue, MaxAttempts: 8}
+}
+
+// PictureArgs is the job that makes a file of a customer's picture. Running it
+// twice overwrites the same object with the same bytes.
+type PictureArgs struct {
+	AccountID string `json:"account_id"`
+	Customer  string `json:"customer"` // the platform's id
+	Ref       string `json:"ref"`      // what the channel fetches
+	Key       string `json:"key"`      // equal for equal pictures
+	FileID    string `json:"file_id"`  // of the file to be
+}
+
+// Kind implements river.JobArgs.
+func (PictureArgs) Kind() string { return "picture" }
+
+// InsertOpts implements river.JobArgsWithInsertOpts. A minute and a half of
+// retries: the picture is asked for again with a later message.
+func (PictureArgs) InsertOpts() river.InsertOpts {
+	return river.InsertOpts{Queue: PictureQueue, MaxAttempts: 5}
+}
+
+// RemoveArgs is the job that removes the bytes of a file whose row is gone.
+type RemoveArgs struct {
+	FileID string `json:"file_id"`
+}
+
+// Kind implements river.JobArgs.
+func (RemoveArgs) Kind() string { return "remove" }
+
+// InsertOpts implements river.JobArgsWithInsertOpts. River's own back-off: ten
+// attempts are some four hours.
+func (RemoveArgs) InsertOpts() river.InsertOpts {
+	return river.InsertOpts{Queue: PictureQueue, MaxAttempts: 10}
 }
 
 // maxAttempts is River's largest: jobs whose end is decided by our own tables
