@@ -137,11 +137,16 @@ func (w *world) account(platform, token string, more map[string]string) string {
 
 func (w *world) operator(login string, role switchboard.Role) (token string) {
 	w.t.Helper()
-	if _, err := w.sys.admin.AddOperator(w.t.Context(), "test", switchboard.Operator{Login: login, Name: "Op " + login, Role: role}, "password of "+login); err != nil {
+	return w.operatorAs(switchboard.Operator{Login: login, Name: "Op " + login, Role: role})
+}
+
+func (w *world) operatorAs(o switchboard.Operator) (token string) {
+	w.t.Helper()
+	if _, err := w.sys.admin.AddOperator(w.t.Context(), "test", o, "password of "+o.Login); err != nil {
 		w.t.Fatal(err)
 	}
 	var s struct{ Token string }
-	w.rest("POST", "/api/v1/sessions", "", map[string]string{"login": login, "password": "password of " + login}, 201, &s)
+	w.rest("POST", "/api/v1/sessions", "", map[string]string{"login": o.Login, "password": "password of " + o.Login}, 201, &s)
 	return s.Token
 }
 
@@ -225,9 +230,16 @@ func (e *rpcError) Error() string {
 	return fmt.Sprintf("%d %s: %s", e.Code, e.Data.Code, e.Data.Detail)
 }
 
-// client is an operator's connection.
+// client is an operator's connection, as a test uses it.
 type client struct {
-	t       *testing.T
+	t *testing.T
+	*connection
+}
+
+// in is the client for a subtest.
+func (c *client) in(t *testing.T) *client { return &client{t, c.connection} }
+
+type connection struct {
 	ws      *websocket.Conn
 	mu      sync.Mutex
 	changed chan struct{}
@@ -249,7 +261,7 @@ func (w *world) connect(token string, cursor *string) *client {
 	if err != nil {
 		w.t.Fatalf("connecting: %v %v", err, res)
 	}
-	c := &client{t: w.t, ws: ws, changed: make(chan struct{}), answers: map[int]answer{}}
+	c := &client{w.t, &connection{ws: ws, changed: make(chan struct{}), answers: map[int]answer{}}}
 	done := make(chan struct{})
 	go func() { defer close(done); c.read() }()
 	w.t.Cleanup(func() { ws.Close(); <-done })
@@ -265,7 +277,7 @@ func (w *world) connect(token string, cursor *string) *client {
 	}
 }
 
-func (c *client) read() {
+func (c *connection) read() {
 	for {
 		var frame struct {
 			ID     *int            `json:"id"`
