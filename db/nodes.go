@@ -101,6 +101,9 @@ func (d *DB) MendMailboxes(ctx context.Context) (mended int, err error) {
 // that aren't ours.
 func (d *DB) ApplyParked(ctx context.Context) error {
 	return d.tx(ctx, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, findParked); err != nil {
+			return fmt.Errorf("finding the chats of parked reports: %w", err)
+		}
 		if _, err := tx.Exec(ctx, applyParked+applyParkedEnd); err != nil {
 			return fmt.Errorf("applying parked reports: %w", err)
 		}

@@ -525,6 +525,7 @@ func (s *step) queueOutcomes(batch *pgx.Batch, outcomes []queue.Outcome) {
 		attempts                []int32
 		pids, logs, parkedChats []string
 	)
+	queueIDs(batch, outcomes)
 	for i := range outcomes {
 		o := &outcomes[i]
 		detail, _ := json.Marshal(o.Log)

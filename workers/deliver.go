@@ -178,7 +178,7 @@ func (w *Workers) call(ctx context.Context, account *channels.Opened, c *queue.C
 	if forwarder, ok := account.Channel.(channels.Forwarder); ok && len(c.ForwardIDs) > 0 && c.Part == 0 {
 		receipt, err := forwarder.Forward(channels.WithMessageID(ctx, c.Out.ID), c.Out.Chat, c.ForwardFrom, c.ForwardIDs)
 		if err == nil {
-			o.IDs, o.Log.Note = receipt.IDs, joinNotes(o.Log.Note, receipt.Note)
+			o.IDs, o.ByID, o.Log.Note = receipt.IDs, receipt.ByID, joinNotes(o.Log.Note, receipt.Note)
 			return false, nil
 		}
 		// Deleted at the platform, protected, or no message at all (a press of a
@@ -206,7 +206,7 @@ func (w *Workers) call(ctx context.Context, account *channels.Opened, c *queue.C
 	if err != nil {
 		return false, err
 	}
-	o.IDs, o.Log.Note = receipt.IDs, joinNotes(o.Log.Note, receipt.Note)
+	o.IDs, o.ByID, o.Log.Note = receipt.IDs, receipt.ByID, joinNotes(o.Log.Note, receipt.Note)
 	return c.Part+1 < len(parts), nil
 }
 

@@ -83,6 +83,7 @@ type Outcome struct {
 	Claim *Claim
 	Kind  OutcomeKind
 	IDs   []string // the platform's, of this part
+	ByID  bool     // reports name these ids and no chat
 	// Limits are the account's own at the first of several parts.
 	Limits string
 	After  time.Duration
@@ -92,6 +93,13 @@ type Outcome struct {
 	Unreachable bool
 	Failure     *message.Failure
 	Log         AttemptLog
+}
+
+// Unreported is a message that the platform accepted, and said nothing of since.
+type Unreported struct {
+	ID          string // ours
+	Chat        string // the platform's key
+	PlatformIDs []string
 }
 
 // AttemptLog is the timeline's entry of one attempt.
