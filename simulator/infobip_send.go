@@ -20,6 +20,7 @@ type infobipMessage struct {
 	kind     string // the path's word
 	text     string // also the caption
 	replyTo  string
+	callback string // comes back in delivery reports
 	link     string
 	fileName string
 	location *Point
@@ -65,7 +66,7 @@ type infobipEnvelope struct {
 
 // message validates the content of a kind.
 func (e *infobipEnvelope) message(kind string, a *InfobipAccount) (*infobipMessage, *infobipProblem) {
-	m := &infobipMessage{id: e.ID, kind: kind, replyTo: e.Context.ReplyTo, raw: bytes.Clone(e.Content)}
+	m := &infobipMessage{id: e.ID, kind: kind, replyTo: e.Context.ReplyTo, callback: e.Callback, raw: bytes.Clone(e.Content)}
 	switch {
 	case e.From == "" || len(e.From) > 24:
 		return nil, infobipBad("from", "size must be between 1 and 24")
@@ -352,7 +353,7 @@ func (a *InfobipAccount) accept(to string, m *infobipMessage, problem int) {
 	}
 	if u == nil {
 		a.rec.countSend(now, 0)
-		a.later(func() { a.report(to, m.id, now, 2, 4, "UNDELIVERABLE_REJECTED_OPERATOR", 7002) })
+		a.later(func() { a.report(to, m, now, 2, 4, "UNDELIVERABLE_REJECTED_OPERATOR", 7002) })
 		return
 	}
 	a.rec.countSend(now, u.hash)
@@ -371,7 +372,7 @@ func (a *InfobipAccount) accept(to string, m *infobipMessage, problem int) {
 	}
 	u.mu.Unlock()
 	if problem != 0 {
-		a.later(func() { a.report(to, m.id, now, 2, 4, "UNDELIVERABLE_REJECTED_OPERATOR", problem) })
+		a.later(func() { a.report(to, m, now, 2, 4, "UNDELIVERABLE_REJECTED_OPERATOR", problem) })
 		return
 	}
 	if m.link == "" {
@@ -400,7 +401,7 @@ func (a *InfobipAccount) accept(to string, m *infobipMessage, problem int) {
 			problem = 7022
 		}
 		if problem != 0 {
-			a.later(func() { a.report(to, m.id, now, 2, 4, "UNDELIVERABLE_REJECTED_OPERATOR", problem) })
+			a.later(func() { a.report(to, m, now, 2, 4, "UNDELIVERABLE_REJECTED_OPERATOR", problem) })
 			return
 		}
 		u.receive(to, m, &f, now)
@@ -420,7 +421,7 @@ var infobipErrors = map[int]string{
 }
 
 // report queues a delivery report.
-func (a *InfobipAccount) report(to, id string, sent time.Time, group, status int, name string, problem int) {
+func (a *InfobipAccount) report(to string, m *infobipMessage, sent time.Time, group, status int, name string, problem int) {
 	word := infobipErrors[problem]
 	if word == "" {
 		word = "EC_ERROR"
@@ -430,9 +431,12 @@ func (a *InfobipAccount) report(to, id string, sent time.Time, group, status int
 		errorGroup = 1
 	}
 	element := map[string]any{
-		"bulkId": "b-" + id, "messageId": id, "to": to, "sentAt": sent.UTC().Format(infobipTime), "doneAt": time.Now().UTC().Format(infobipTime),
+		"bulkId": "b-" + m.id, "messageId": m.id, "to": to, "sentAt": sent.UTC().Format(infobipTime), "doneAt": time.Now().UTC().Format(infobipTime),
 		"messageCount": 1, "price": map[string]any{"pricePerMessage": 0.02, "currency": "EUR"}, "status": infobipStatus(group, status, name),
 		"error": map[string]any{"groupId": errorGroup, "id": problem, "name": word, "description": word, "permanent": problem != 0 && problem != 7013},
+	}
+	if m.callback != "" {
+		element["callbackData"] = m.callback
 	}
 	if u := a.byKey(to); u != nil {
 		element["contact"] = map[string]any{"phoneNumber": u.id, "userId": u.user}
@@ -461,11 +465,11 @@ func (u *InfobipCustomer) receive(to string, m *infobipMessage, f *FileInfo, sen
 	a.later(func() {
 		if mode == "failed" {
 			u.state(s, "failed")
-			a.report(to, m.id, sent, 2, 9, "UNDELIVERABLE_NOT_DELIVERED", 7050)
+			a.report(to, m, sent, 2, 9, "UNDELIVERABLE_NOT_DELIVERED", 7050)
 			return
 		}
 		u.state(s, "delivered")
-		a.report(to, m.id, sent, 3, 5, "DELIVERED_TO_HANDSET", 0)
+		a.report(to, m, sent, 3, 5, "DELIVERED_TO_HANDSET", 0)
 		if mode != "seen" {
 			return
 		}

@@ -84,6 +84,40 @@ func TestTimes(t *testing.T) {
 	}
 }
 
+// The customer's address is what Infobip calls them by; a card's phone stands in
+// where that is no phone. Reports go by the chat that the message was sent to.
+func TestWhoseChat(t *testing.T) {
+	t.Parallel()
+	c := opened(t)
+	const text = `"messageId":"m1","message":{"type":"TEXT","text":"x"}`
+	const done = `"messageId":"m1","status":{"groupId":3,"id":5}`
+	for raw, want := range map[string]string{
+		`{"from":"79261234567",` + text + `}`:                                                              "79261234567",
+		`{"from":"+79261234567",` + text + `}`:                                                             "79261234567",
+		`{"from":"79261234567","contact":{"phoneNumber":"9261234567","userId":"RU.1"},` + text + `}`:       "79261234567",
+		`{"from":"RU.1","contact":{"phoneNumber":"79261234567","userId":"RU.1"},` + text + `}`:             "79261234567",
+		`{"from":"RU.1","contact":{"userId":"RU.1"},` + text + `}`:                                         "RU.1",
+		`{"contact":{"userId":"RU.1"},` + text + `}`:                                                       "RU.1",
+		`{"to":"79261234567",` + done + `}`:                                                                "79261234567",
+		`{"to":"79261234567","callbackData":"a=17;c=4401",` + done + `}`:                                   "79261234567",
+		`{"to":"79261234567","callbackData":"RU.1",` + done + `}`:                                          "RU.1",
+		`{"to":"RU.1","callbackData":"79261234567",` + done + `}`:                                          "79261234567",
+		`{"from":"RU.1","to":"79001112233","callbackData":"79261234567","messageId":"m1","seenAt":"2026"}`: "79261234567",
+		`{"from":"RU.1","to":"79001112233","messageId":"m1","seenAt":"2026"}`:                              "RU.1",
+		// Of a message, it is what we said to the one that it answers.
+		`{"from":"RU.1","callbackData":"79261234567",` + text + `}`: "RU.1",
+	} {
+		pieces, err := c.Split([]byte(`{"results":[` + raw + `]}`))
+		if err != nil || len(pieces) != 1 || pieces[0].ChatKey != want {
+			t.Errorf("%s: Split: %+v %v, want %s", raw, pieces, err, want)
+			continue
+		}
+		if got, err := c.Decode(pieces[0].Raw); err != nil || got[0].Chat != want || got[0].Customer.ID != want {
+			t.Errorf("%s: Decode: %+v %v, want %s", raw, got, err, want)
+		}
+	}
+}
+
 // Documents come with their name or with words in the same field.
 func TestCaption(t *testing.T) {
 	t.Parallel()

@@ -17,6 +17,7 @@ type outgoing struct {
 	To      string  `json:"to"`
 	ID      string  `json:"messageId"`
 	Content any     `json:"content"`
+	Chat    string  `json:"callbackData"` // our key of the chat: comes back in reports
 	Context *quoted `json:"context,omitempty"`
 	// Links must arrive as operators wrote them; by default Infobip may
 	// shorten them.
@@ -68,7 +69,7 @@ func (c *channel) request(part *message.Part, link string) (kind string, body an
 		if parameters == nil {
 			parameters = []string{}
 		}
-		return "template", object{"messages": []any{outgoing{From: c.sender, To: part.Chat, ID: messageID(part), Content: object{
+		return "template", object{"messages": []any{outgoing{From: c.sender, To: part.Chat, ID: messageID(part), Chat: part.Chat, Content: object{
 			"templateName": t.Name, "language": t.Language, "templateData": object{"body": object{"placeholders": parameters}},
 		}}}}
 	default:
@@ -77,7 +78,7 @@ func (c *channel) request(part *message.Part, link string) (kind string, body an
 			kind, content = c.interactive(part.Text, slices.Concat(part.Keyboard.Rows...), part.Keyboard.Placeholder)
 		}
 	}
-	m := outgoing{From: c.sender, To: part.Chat, ID: messageID(part), Content: content, Links: &linkOptions{}}
+	m := outgoing{From: c.sender, To: part.Chat, ID: messageID(part), Chat: part.Chat, Content: content, Links: &linkOptions{}}
 	if id, _, _ := strings.Cut(part.ReplyTo, pieceMark); id != "" && !strings.HasPrefix(id, "event:") {
 		m.Context = &quoted{id}
 	}

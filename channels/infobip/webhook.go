@@ -43,7 +43,7 @@ const maxID = 200
 
 // envelope is what Split needs of an element.
 type envelope struct {
-	ID, From, To                   channels.Scalar
+	ID, From, To, Callback         channels.Scalar
 	Received, Done, Seen           channels.Scalar
 	Phone, User                    channels.Scalar // of contact
 	StatusID                       channels.Scalar
@@ -60,6 +60,8 @@ func (e *envelope) read(object []byte) {
 			_ = e.From.UnmarshalJSON(value)
 		case "to":
 			_ = e.To.UnmarshalJSON(value)
+		case "callbackData":
+			_ = e.Callback.UnmarshalJSON(value)
 		case "receivedAt":
 			_ = e.Received.UnmarshalJSON(value)
 		case "doneAt":
@@ -113,21 +115,24 @@ func (e *envelope) kind() kind {
 
 // chat is the platform's key of the chat: the customer's phone, which is what
 // chats are begun with, else the id of a customer who hides it. A report is about
-// the address that we wrote to.
+// the chat that the message was sent to, which comes back with it, however Infobip
+// calls the customer meanwhile.
 func (e *envelope) chat() string {
-	switch e.kind() {
-	case kindDelivery:
+	kind := e.kind()
+	if (kind == kindDelivery || kind == kindSeen) && isRecipient(string(e.Callback)) {
+		return string(e.Callback)
+	}
+	from := address(string(e.From))
+	switch {
+	case kind == kindDelivery:
 		return address(string(e.To))
-	case kindSeen:
-		return address(string(e.From)) // here it is the customer
+	case kind == kindSeen || isPhone(from): // the customer, who is the one that has seen it
+		return from
 	}
 	if phone := address(string(e.Phone)); isPhone(phone) {
 		return phone
 	}
-	if e.From != "" {
-		return address(string(e.From))
-	}
-	return string(e.User)
+	return first(from, string(e.User))
 }
 
 // address is a phone without the plus, or a user's id as it is.
