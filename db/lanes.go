@@ -189,8 +189,6 @@ type laneWriter struct {
 	wrote     map[chatKey]bool // customers who wrote after the last word on reachable
 	strays    []stray
 	lost      []stray
-	strays    []stray
-	lost      []stray
 	bad       []quarantined
 	events    []laneEvent
 	files     []laneFile
@@ -228,10 +226,6 @@ func (w *laneWriter) collect(stored []queue.StoredUpdate, decoded []queue.Decode
 }
 
 func (w *laneWriter) take(stored *queue.StoredUpdate, platform string, u *message.Update) {
-	if isStray(u) {
-		w.strays = append(w.strays, stray{stored, platform, u})
-		return
-	}
 	if isStray(u) {
 		w.strays = append(w.strays, stray{stored, platform, u})
 		return
@@ -303,9 +297,6 @@ func mergeProfile(into, from *message.Profile) {
 }
 
 func (w *laneWriter) write(ctx context.Context) error {
-	if err := w.findStrays(ctx); err != nil {
-		return err
-	}
 	if err := w.findStrays(ctx); err != nil {
 		return err
 	}
@@ -802,7 +793,6 @@ const insertEvents = `insert into events (type, chat_id, message_id, operator_id
 	select * from unnest($1::text[], $2::uuid[], $3::uuid[], $4::uuid[], $5::bool[])`
 
 func (w *laneWriter) queueRest(batch *pgx.Batch) {
-	w.queueLost(batch)
 	w.queueLost(batch)
 	w.done.Quarantined = len(w.bad)
 	for _, q := range w.bad {
