@@ -58,12 +58,28 @@ type PhoneEntry struct {
 
 // Quarantined is an update that was set aside.
 type Quarantined struct {
-	ID         string     `json:"id"`
-	AccountID  string     `json:"account_id"`
-	Error      string     `json:"error"`
-	Raw        string     `json:"raw" doc:"the platform's update as it came"`
-	CreatedAt  time.Time  `json:"created_at"`
-	ResolvedAt *time.Time `json:"resolved_at"`
+	ID         string    `json:"id"`
+	AccountID  string    `json:"account_id"`
+	Error      string    `json:"error"`
+	Raw        string    `json:"raw" doc:"the platform's update as it came"`
+	ReceivedAt time.Time `json:"received_at"`
+	CreatedAt  time.Time `json:"created_at" doc:"when it was set aside"`
+}
+
+// QuarantineFilter picks quarantined updates; empty fields pick all.
+type QuarantineFilter struct {
+	ID        string
+	AccountID string
+	Error     string // a part of the error's text, in any case
+	Before    string // id: those that were set aside before this one
+}
+
+// FailedFilter picks our messages that failed or expired; empty fields pick all.
+type FailedFilter struct {
+	AccountID, ChatID    string
+	From, To             *time.Time // of their creation, To exclusive
+	ErrorKind, ErrorCode string     // as in the message's error
+	After                string     // id: those made after this one
 }
 
 // AuditEntry is a line of the audit journal.

@@ -2,14 +2,12 @@ package db
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"switchboard"
-	"switchboard/internal/queue"
 	"switchboard/message"
 )
 
@@ -150,44 +148,6 @@ func (d *DB) FindCustomers(ctx context.Context, phone string) ([]switchboard.Pho
 		utc(&list[i].UpdatedAt)
 	}
 	return list, nil
-}
-
-// Quarantine lists updates that were set aside and not resolved, newest first.
-func (d *DB) Quarantine(ctx context.Context, limit int) ([]switchboard.Quarantined, error) {
-	rows, err := d.pool.Query(ctx, `select q.id, q.account_id, q.error, u.raw, q.created_at, q.resolved_at
-		from quarantine q join updates u on u.lane = q.lane and u.id = q.update_id where q.resolved_at is null order by q.created_at desc limit $1`, limit)
-	if err != nil {
-		return nil, fmt.Errorf("reading quarantine: %w", err)
-	}
-	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (q switchboard.Quarantined, err error) {
-		var raw []byte
-		err = row.Scan(&q.ID, &q.AccountID, &q.Error, &raw, &q.CreatedAt, &q.ResolvedAt)
-		q.Raw = plainText(string(raw))
-		utc(&q.CreatedAt, q.ResolvedAt)
-		return q, err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("reading quarantine: %w", err)
-	}
-	return list, nil
-}
-
-// Replay puts a quarantined update back at the end of its lane, to be decoded
-// again, and marks it resolved. If it fails again it comes back.
-func (d *DB) Replay(ctx context.Context, id string) error {
-	return d.tx(ctx, func(tx pgx.Tx) error {
-		var u queue.RawUpdate
-		err := tx.QueryRow(ctx, `update quarantine q set resolved_at = now() from updates u
-			where q.id = $1 and q.resolved_at is null and u.lane = q.lane and u.id = q.update_id
-			returning u.account_id, u.dedup_key || '/replay-' || q.id, u.chat_key, u.ord, u.raw`, id).Scan(&u.AccountID, &u.DedupKey, &u.ChatKey, &u.Order, &u.Raw)
-		if errors.Is(err, pgx.ErrNoRows) {
-			return fmt.Errorf("quarantined update %s: %w", id, switchboard.ErrNotFound)
-		}
-		if err != nil {
-			return fmt.Errorf("replaying: %w", err)
-		}
-		return d.append(ctx, tx, []queue.RawUpdate{u})
-	})
 }
 
 // AuditLog returns the journal below an id, newest first; 0 starts at the end.

@@ -15,8 +15,10 @@ import (
 	"switchboard/channels"
 	"switchboard/internal/auth"
 	"switchboard/internal/problem"
+	"switchboard/internal/queue"
 	"switchboard/internal/restapi"
 	"switchboard/internal/secret"
+	"switchboard/message"
 )
 
 // Administration is what administration needs of the database.
@@ -34,8 +36,10 @@ type Administration interface {
 	APIKeys(ctx context.Context) ([]switchboard.APIKey, error)
 	AddAPIKey(ctx context.Context, name string, hash []byte) (switchboard.APIKey, error)
 	RevokeAPIKey(ctx context.Context, id string) error
-	Quarantine(ctx context.Context, limit int) ([]switchboard.Quarantined, error)
-	Replay(ctx context.Context, id string) error
+	Quarantine(ctx context.Context, f switchboard.QuarantineFilter, limit int) ([]switchboard.Quarantined, error)
+	Replay(ctx context.Context, f switchboard.QuarantineFilter, newest string, limit int) (int, error)
+	FailedMessages(ctx context.Context, f switchboard.FailedFilter, limit int) ([]message.Message, error)
+	SendMessage(ctx context.Context, s queue.Send) (m message.Message, created bool, err error)
 	AuditLog(ctx context.Context, before int64, limit int) ([]switchboard.AuditEntry, error)
 	Audit(ctx context.Context, actor, action, target string, detail any) error
 }
@@ -436,20 +440,7 @@ func (a *Admin) register(api huma.API, l *Loader) {
 			return nil, a.RevokeAPIKey(ctx, actor(ctx), in.ID)
 		})
 
-	restapi.Register(api, restapi.Admin, "GET", "/api/v1/quarantine", "listQuarantine", "Repair", "Updates that could not be decoded or stored, newest first",
-		func(ctx context.Context, in *struct {
-			Limit int `query:"limit" default:"100" minimum:"1" maximum:"1000"`
-		}) (*body[list[switchboard.Quarantined]], error) {
-			return listOf(a.store.Quarantine(ctx, in.Limit))
-		})
-	restapi.Register(api, restapi.Admin, "POST", "/api/v1/quarantine/{id}/replay", "replayUpdate", "Repair", "Decode an update again, after a fix",
-		func(ctx context.Context, in *idInput) (*nothing, error) {
-			if err := a.store.Replay(ctx, in.ID); err != nil {
-				return nil, err
-			}
-			a.wake("lanes")
-			return nil, a.store.Audit(ctx, actor(ctx), "quarantine.replay", in.ID, nil)
-		})
+	a.registerRepair(api)
 	restapi.Register(api, restapi.Admin, "GET", "/api/v1/audit", "listAudit", "Repair", "Who did what, newest first",
 		func(ctx context.Context, in *struct {
 			Before int64 `query:"before" minimum:"0" doc:"id of the last entry of the former page"`

@@ -40,8 +40,10 @@ type world struct {
 	sys  *system
 	sim  *simulator.Simulator
 	base string // of the simulator
-	http string // of the public listener
-	stop func() error
+	// database is its address.
+	database string
+	http     string // of the public listener
+	stop     func() error
 }
 
 // testConfig is the settings of a process on a database of its own.
@@ -96,7 +98,7 @@ func startOn(t *testing.T, sim *simulator.Simulator, base, databaseURL string, k
 		ended <- err
 	}()
 	<-started
-	w := &world{t: t, sys: sys, sim: sim, base: base, http: "http://" + public.Addr().String()}
+	w := &world{t: t, sys: sys, sim: sim, base: base, database: databaseURL, http: "http://" + public.Addr().String()}
 	w.stop = sync.OnceValue(func() error { cancel(); return <-ended })
 	t.Cleanup(func() {
 		if err := w.stop(); err != nil {

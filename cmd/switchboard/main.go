@@ -25,17 +25,19 @@ type cli struct {
 	config.Config `embed:""`
 	ConfigFile    string `name:"config" env:"SWITCHBOARD_CONFIG" placeholder:"FILE" help:"YAML file with settings."`
 
-	Demo     demoCmd     `cmd:"" help:"Everything in one process, with simulated messengers and customers."`
-	Serve    serveCmd    `cmd:"" help:"The service."`
-	Migrate  migrateCmd  `cmd:"" help:"Bring the database up to date."`
-	Account  accountCmd  `cmd:"" help:"Channel accounts."`
-	Operator operatorCmd `cmd:"" help:"Operators."`
-	Apikey   apikeyCmd   `cmd:"" help:"API keys of scripts."`
-	Simulate simulateCmd `cmd:"" help:"The fake platforms alone."`
-	Bench    benchCmd    `cmd:"" help:"The benchmarks: figure, floor, ratio."`
-	Doctor   doctorCmd   `cmd:"" help:"Check configuration, database, ZooKeeper, storage and accounts."`
-	Openapi  openapiCmd  `cmd:"" help:"Print the OpenAPI document."`
-	Version  versionCmd  `cmd:"" help:"Print the version."`
+	Demo       demoCmd       `cmd:"" help:"Everything in one process, with simulated messengers and customers."`
+	Serve      serveCmd      `cmd:"" help:"The service."`
+	Migrate    migrateCmd    `cmd:"" help:"Bring the database up to date."`
+	Account    accountCmd    `cmd:"" help:"Channel accounts."`
+	Operator   operatorCmd   `cmd:"" help:"Operators."`
+	Apikey     apikeyCmd     `cmd:"" help:"API keys of scripts."`
+	Message    messageCmd    `cmd:"" help:"Messages that failed."`
+	Quarantine quarantineCmd `cmd:"" help:"Updates that could not be decoded."`
+	Simulate   simulateCmd   `cmd:"" help:"The fake platforms alone."`
+	Bench      benchCmd      `cmd:"" help:"The benchmarks: figure, floor, ratio."`
+	Doctor     doctorCmd     `cmd:"" help:"Check configuration, database, ZooKeeper, storage and accounts."`
+	Openapi    openapiCmd    `cmd:"" help:"Print the OpenAPI document."`
+	Version    versionCmd    `cmd:"" help:"Print the version."`
 }
 
 type versionCmd struct{}

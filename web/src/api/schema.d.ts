@@ -259,6 +259,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/messages/resend": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Send messages that failed or expired again, each once and as a new message, oldest first */
+        post: operations["resendMessages"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/operators": {
         parameters: {
             query?: never;
@@ -323,6 +340,23 @@ export interface paths {
         put?: never;
         /** Decode an update again, after a fix */
         post: operations["replayUpdate"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/quarantine/replay": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Decode all updates in quarantine, or those of a filter, again, after a fix */
+        post: operations["replayUpdates"];
         delete?: never;
         options?: never;
         head?: never;
@@ -632,9 +666,6 @@ export interface components {
         ListOperator: {
             items: components["schemas"]["Operator"][] | null;
         };
-        ListQuarantined: {
-            items: components["schemas"]["Quarantined"][] | null;
-        };
         Location: {
             address?: string;
             /** Format: double */
@@ -823,14 +854,21 @@ export interface components {
         };
         Quarantined: {
             account_id: string;
-            /** Format: date-time */
+            /**
+             * Format: date-time
+             * @description when it was set aside
+             */
             created_at: string;
             error: string;
             id: string;
             /** @description the platform's update as it came */
             raw: string;
             /** Format: date-time */
-            resolved_at: string | null;
+            received_at: string;
+        };
+        QuarantinePage: {
+            items: components["schemas"]["Quarantined"][] | null;
+            next_cursor: string | null;
         };
         Rate: {
             /** Format: int64 */
@@ -847,6 +885,63 @@ export interface components {
             external_id?: string;
             /** @description E.164, found in the phone book */
             phone?: string;
+        };
+        Replayed: {
+            /** Format: int64 */
+            replayed: number;
+        };
+        ReplayFields: {
+            /** Format: uuid */
+            account_id?: string;
+            /** @description a part of the error's text */
+            error?: string;
+        };
+        ResendFields: {
+            /** Format: uuid */
+            account_id?: string;
+            /**
+             * Format: uuid
+             * @description next of the former call
+             */
+            after?: string;
+            /** Format: uuid */
+            chat_id?: string;
+            /** @description only tell what would be sent */
+            dry_run?: boolean;
+            /** @description the platform's */
+            error_code?: string;
+            /** @description as in the message's error: recipient, invalid, uncertain, expired, ... */
+            error_kind?: string;
+            /**
+             * Format: date-time
+             * @description made at or after
+             */
+            from?: string;
+            /**
+             * Format: int64
+             * @default 100
+             */
+            limit: number;
+            /**
+             * Format: date-time
+             * @description made before
+             */
+            to?: string;
+        };
+        Resent: {
+            /**
+             * Format: int64
+             * @description failed and expired messages that the filter picks
+             */
+            matched: number;
+            /** @description set when more may follow: the next call's after */
+            next?: string;
+            /** Format: int64 */
+            resent: number;
+            /** @description ids of messages that can't be sent, with the reason */
+            skipped: {
+                [key: string]: string;
+            };
         };
         Sender: {
             id?: string;
@@ -2465,6 +2560,111 @@ export interface operations {
             };
         };
     };
+    resendMessages: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ResendFields"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Resent"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unsupported Media Type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
     listOperators: {
         parameters: {
             query?: never;
@@ -2837,6 +3037,11 @@ export interface operations {
     listQuarantine: {
         parameters: {
             query?: {
+                account_id?: string;
+                /** @description next_cursor of the former page */
+                cursor?: string;
+                /** @description a part of the error's text */
+                error?: string;
                 limit?: number;
             };
             header?: never;
@@ -2851,7 +3056,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ListQuarantined"];
+                    "application/json": components["schemas"]["QuarantinePage"];
                 };
             };
             /** @description Unauthorized */
@@ -2948,6 +3153,111 @@ export interface operations {
             };
             /** @description Not Found */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    replayUpdates: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ReplayFields"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Replayed"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unsupported Media Type */
+            415: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -1,0 +1,202 @@
+package loader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"switchboard"
+	"switchboard/channels"
+	"switchboard/internal/queue"
+	"switchboard/internal/restapi"
+	"switchboard/message"
+)
+
+// repairBatch is how many updates are replayed in one transaction, and how many
+// failed messages are read at once.
+const repairBatch = 500
+
+// ListQuarantine lists updates that were set aside, newest first.
+func (a *Admin) ListQuarantine(ctx context.Context, f switchboard.QuarantineFilter, limit int) ([]switchboard.Quarantined, error) {
+	return a.store.Quarantine(ctx, f, limit)
+}
+
+// Replay has updates decoded again after a fix, in the order in which they came:
+// those that are in quarantine now, so that none is replayed for ever.
+func (a *Admin) Replay(ctx context.Context, actor string, f switchboard.QuarantineFilter) (replayed int, err error) {
+	newest, err := a.store.Quarantine(ctx, f, 1)
+	if err != nil || len(newest) == 0 {
+		return 0, err
+	}
+	for {
+		n, err := a.store.Replay(ctx, f, newest[0].ID, repairBatch)
+		replayed += n
+		if n > 0 {
+			a.wake("lanes")
+		}
+		if err != nil {
+			return replayed, err
+		}
+		if n < repairBatch {
+			target := f.ID
+			if target == "" {
+				target = f.AccountID
+			}
+			return replayed, a.store.Audit(ctx, actor, "quarantine.replay", target, map[string]any{"replayed": replayed, "error": f.Error})
+		}
+	}
+}
+
+// Resent is what came of sending failed messages again.
+type Resent struct {
+	Matched int               `json:"matched" doc:"failed and expired messages that the filter picks"`
+	Resent  int               `json:"resent"`
+	Skipped map[string]string `json:"skipped" doc:"ids of messages that can't be sent, with the reason"`
+	Next    string            `json:"next,omitempty" doc:"set when more may follow: the next call's after"`
+}
+
+// Resend sends up to limit messages that failed or expired again, oldest first,
+// each as a new message at the end of its chat: the platform may have the first
+// one's id, and the chat's history stays true. A message is sent again once; if
+// that fails, the new one is there to be sent again. With dryRun nothing is sent.
+func (a *Admin) Resend(ctx context.Context, actor string, f switchboard.FailedFilter, limit int, dryRun bool) (Resent, error) {
+	r := Resent{Skipped: map[string]string{}}
+	for r.Matched < limit {
+		batch := min(repairBatch, limit-r.Matched)
+		list, err := a.store.FailedMessages(ctx, f, batch)
+		if err != nil {
+			return r, err
+		}
+		for i := range list {
+			m := &list[i]
+			if err := a.resend(ctx, m, dryRun); err != nil {
+				reason, skip := unsendable(err)
+				if !skip {
+					return r, err
+				}
+				r.Skipped[m.ID] = reason
+			} else {
+				r.Resent++
+			}
+			r.Matched++
+			f.After = m.ID
+		}
+		if len(list) < batch {
+			break
+		}
+		r.Next = f.After
+	}
+	if r.Matched < limit {
+		r.Next = ""
+	}
+	if dryRun || r.Resent == 0 {
+		return r, nil
+	}
+	a.wake("events")
+	return r, a.store.Audit(ctx, actor, "messages.resend", f.AccountID, map[string]any{"resent": r.Resent, "skipped": len(r.Skipped)})
+}
+
+// unsendable tells what speaks against one message from what speaks against all.
+func unsendable(err error) (reason string, ok bool) {
+	if refusal, ok := errors.AsType[*message.Refusal](err); ok {
+		return refusal.Detail, true
+	}
+	if errors.Is(err, channels.ErrNoAccount) {
+		return "the account was removed", true
+	}
+	if errors.Is(err, switchboard.ErrNotFound) || errors.Is(err, switchboard.ErrConflict) {
+		return switchboard.Reason(err), true
+	}
+	return "", false
+}
+
+func (a *Admin) resend(ctx context.Context, m *message.Message, dryRun bool) error {
+	account, err := a.accounts.Get(ctx, m.AccountID)
+	if err != nil {
+		return fmt.Errorf("account %s: %w", m.AccountID, err)
+	}
+	if err := account.Check(&m.Content, m.ReplyTo != nil, ""); err != nil || dryRun {
+		return err
+	}
+	priority := queue.PriorityAPI
+	switch m.Sender.Kind {
+	case message.SenderOperator:
+		priority = queue.PriorityConversation
+	case message.SenderCampaign:
+		priority = queue.PriorityCampaign
+	}
+	_, _, err = a.store.SendMessage(ctx, queue.Send{
+		ChatID: m.ChatID, Content: m.Content, ReplyTo: m.ReplyTo, ClientID: new("again:" + m.ID), Sender: m.Sender, TTL: account.TTL, Priority: priority,
+	})
+	return err
+}
+
+type (
+	quarantineInput struct {
+		AccountID string `query:"account_id" format:"uuid"`
+		Error     string `query:"error" maxLength:"200" doc:"a part of the error's text"`
+		Cursor    string `query:"cursor" format:"uuid" doc:"next_cursor of the former page"`
+		Limit     int    `query:"limit" default:"100" minimum:"1" maximum:"1000"`
+	}
+	quarantinePage struct {
+		Items      []switchboard.Quarantined `json:"items"`
+		NextCursor *string                   `json:"next_cursor"`
+	}
+	ReplayFields struct {
+		AccountID string `json:"account_id,omitempty" format:"uuid"`
+		Error     string `json:"error,omitempty" maxLength:"200" doc:"a part of the error's text"`
+	}
+	Replayed struct {
+		Replayed int `json:"replayed"`
+	}
+	ResendFields struct {
+		AccountID string     `json:"account_id,omitempty" format:"uuid"`
+		ChatID    string     `json:"chat_id,omitempty" format:"uuid"`
+		From      *time.Time `json:"from,omitempty" doc:"made at or after"`
+		To        *time.Time `json:"to,omitempty" doc:"made before"`
+		ErrorKind string     `json:"error_kind,omitempty" maxLength:"50" doc:"as in the message's error: recipient, invalid, uncertain, expired, ..."`
+		ErrorCode string     `json:"error_code,omitempty" maxLength:"100" doc:"the platform's"`
+		After     string     `json:"after,omitempty" format:"uuid" doc:"next of the former call"`
+		Limit     int        `json:"limit,omitempty" default:"100" minimum:"1" maximum:"1000"`
+		DryRun    bool       `json:"dry_run,omitempty" doc:"only tell what would be sent"`
+	}
+)
+
+func (a *Admin) registerRepair(api huma.API) {
+	actor := func(ctx context.Context) string { return restapi.Principal(ctx).Name() }
+	restapi.Register(api, restapi.Admin, "GET", "/api/v1/quarantine", "listQuarantine", "Repair", "Updates that could not be decoded or stored, newest first",
+		func(ctx context.Context, in *quarantineInput) (*body[quarantinePage], error) {
+			items, err := a.ListQuarantine(ctx, switchboard.QuarantineFilter{AccountID: in.AccountID, Error: in.Error, Before: in.Cursor}, in.Limit)
+			page := quarantinePage{Items: items}
+			if items == nil {
+				page.Items = []switchboard.Quarantined{}
+			}
+			if len(items) == in.Limit {
+				page.NextCursor = &items[len(items)-1].ID
+			}
+			return &body[quarantinePage]{page}, err
+		})
+	restapi.Register(api, restapi.Admin, "POST", "/api/v1/quarantine/replay", "replayUpdates", "Repair", "Decode all updates in quarantine, or those of a filter, again, after a fix",
+		func(ctx context.Context, in *body[ReplayFields]) (*body[Replayed], error) {
+			n, err := a.Replay(ctx, actor(ctx), switchboard.QuarantineFilter{AccountID: in.Body.AccountID, Error: in.Body.Error})
+			return &body[Replayed]{Replayed{n}}, err
+		})
+	restapi.Register(api, restapi.Admin, "POST", "/api/v1/quarantine/{id}/replay", "replayUpdate", "Repair", "Decode an update again, after a fix",
+		func(ctx context.Context, in *idInput) (*nothing, error) {
+			n, err := a.Replay(ctx, actor(ctx), switchboard.QuarantineFilter{ID: in.ID})
+			if err == nil && n == 0 {
+				err = fmt.Errorf("quarantined update %s: %w", in.ID, switchboard.ErrNotFound)
+			}
+			return nil, err
+		})
+	restapi.Register(api, restapi.Admin, "POST", "/api/v1/messages/resend", "resendMessages", "Repair", "Send messages that failed or expired again, each once and as a new message, oldest first",
+		func(ctx context.Context, in *body[ResendFields]) (*body[Resent], error) {
+			f := switchboard.FailedFilter{AccountID: in.Body.AccountID, ChatID: in.Body.ChatID, From: in.Body.From, To: in.Body.To,
+				ErrorKind: in.Body.ErrorKind, ErrorCode: in.Body.ErrorCode, After: in.Body.After}
+			r, err := a.Resend(ctx, actor(ctx), f, max(in.Body.Limit, 1), in.Body.DryRun)
+			return &body[Resent]{r}, err
+		})
+}
