@@ -13,19 +13,11 @@ import (
 	"switchboard/message"
 )
 
-// received is every field of an element of results together.
+// received is what an element of results holds besides its envelope.
 type received struct {
-	ID       channels.Scalar `json:"messageId"`
-	From     channels.Scalar `json:"from"`
-	To       channels.Scalar `json:"to"`
-	Received channels.Scalar `json:"receivedAt"`
-	Done     channels.Scalar `json:"doneAt"`
-	Seen     channels.Scalar `json:"seenAt"`
-	Paired   channels.Scalar `json:"pairedMessageId"`
-	Contact  struct {
+	Paired  channels.Scalar `json:"pairedMessageId"`
+	Contact struct {
 		Name     channels.Scalar `json:"name"`
-		Phone    channels.Scalar `json:"phoneNumber"`
-		User     channels.Scalar `json:"userId"`
 		Username channels.Scalar `json:"username"`
 	} `json:"contact"`
 	Message json.RawMessage `json:"message"`
@@ -49,7 +41,6 @@ type words struct {
 	Title    channels.Scalar `json:"title"`
 	Emoji    channels.Scalar `json:"emoji"`
 	Action   channels.Scalar `json:"action"`
-	Malware  channels.Scalar `json:"malware"`
 	Context  struct {
 		ID channels.Scalar `json:"id"`
 	} `json:"context"`
@@ -122,9 +113,9 @@ func (c *channel) Decode(raw []byte) ([]message.Update, error) {
 		if chat == "" {
 			return nil, errors.New("message names no customer")
 		}
-		return inbound(&r, chat)
+		return inbound(&r, &e, chat)
 	case kindSeen, kindDelivery:
-		if chat == "" || r.ID == "" {
+		if chat == "" || e.ID == "" {
 			return nil, errors.New("report names no customer or no message")
 		}
 		u, err := report(&r, &e, chat)
@@ -141,13 +132,13 @@ func (c *channel) Decode(raw []byte) ([]message.Update, error) {
 	return outside(raw)
 }
 
-func inbound(r *received, chat string) ([]message.Update, error) {
+func inbound(r *received, e *envelope, chat string) ([]message.Update, error) {
 	var m words
 	if err := channels.DecodeLenient(r.Message, &m); err != nil {
 		return nil, fmt.Errorf("decoding message: %w", err)
 	}
 	base := message.Update{
-		Kind: message.UpdateMessage, Chat: chat, PlatformID: string(r.ID), At: instant(string(r.Received)),
+		Kind: message.UpdateMessage, Chat: chat, PlatformID: string(e.ID), At: instant(string(e.Received)),
 		Customer: message.Profile{ID: chat, Name: string(r.Contact.Name), Username: string(r.Contact.Username)},
 		ReplyTo:  repliedTo(string(m.Context.ID), string(r.Paired)),
 	}
@@ -290,16 +281,16 @@ func cardPhone(whatsApp, given string) string {
 
 // report is a delivery or a seen report.
 func report(r *received, e *envelope, chat string) (message.Update, error) {
-	u := message.Update{Kind: message.UpdateStatus, Chat: chat, Customer: message.Profile{ID: chat}, PlatformID: string(r.ID)}
+	u := message.Update{Kind: message.UpdateStatus, Chat: chat, Customer: message.Profile{ID: chat}, PlatformID: string(e.ID)}
 	if e.kind() == kindSeen {
-		u.At, u.Status = instant(string(r.Seen)), message.StatusRead
+		u.At, u.Status = instant(string(e.Seen)), message.StatusRead
 		return u, nil
 	}
 	if r.Status.ID == statusDuplicate || r.Error.ID == errorDuplicate {
 		// Of a repetition that was refused; the message itself was taken.
 		return message.Update{Kind: message.UpdateIgnore}, nil
 	}
-	u.At = instant(string(r.Done))
+	u.At = instant(string(e.Done))
 	u.Status = statusOf(&r.Status)
 	switch u.Status {
 	case "":

@@ -64,116 +64,112 @@ func statusOf(s *state) message.Status {
 
 // verdict is what a number means.
 type verdict struct {
-	kind  message.ErrorKind
-	after time.Duration
-	hint  string
+	kind message.ErrorKind
+	hint string
 }
 
 // statuses is the table of what is wrong by a status alone.
 var statuses = map[string]verdict{
-	"4":   {message.ErrInvalid, 0, "the network refused the message"},
-	"6":   {message.ErrRecipient, 0, "the number's network can't be reached"},
-	"8":   {message.ErrRecipient, 0, "the number's prefix is unknown"},
-	"9":   {message.ErrInvalid, 0, "the message was not delivered"},
-	"10":  {message.ErrRecipient, 0, "the customer wants no messages"},
-	"11":  {message.ErrAccount, 0, "Infobip refuses the sender"},
-	"12":  {message.ErrAccount, 0, "the account at Infobip has no money left"},
-	"13":  {message.ErrAccount, 0, "the sender is blocked"},
-	"14":  {message.ErrRecipient, 0, "the number is on a blocklist"},
-	"15":  {message.ErrInvalid, 0, "the message was not delivered in time"},
-	"17":  {message.ErrAccount, 0, "the prepaid package has expired"},
-	"18":  {message.ErrRecipient, 0, "a trial account writes to registered numbers only"},
-	"19":  {message.ErrAccount, 0, "no route for this number is set up"},
-	"20":  {message.ErrThrottled, time.Hour, "too many messages to one number within the hour"},
-	"21":  {message.ErrUnavailable, 0, "Infobip had a failure"},
-	"24":  {message.ErrInvalid, 0, "the message's header is wrong"},
-	"25":  {message.ErrInvalid, 0, "the message is too long"},
-	"29":  {message.ErrInvalid, 0, "nobody reported whether it was delivered"},
-	"31":  {message.ErrInvalid, 0, "the message was not sent"},
-	"51":  {message.ErrRecipient, 0, "the recipient is missing"},
-	"52":  {message.ErrRecipient, 0, "the recipient is refused"},
-	"87":  {message.ErrInvalid, 0, "blocked by the protection against fraud"},
-	"99":  {message.ErrInvalid, 0, "Infobip refused the message"},
-	"100": {message.ErrInvalid, 0, "WhatsApp refused the message"},
+	"4":   {message.ErrInvalid, "the network refused the message"},
+	"6":   {message.ErrRecipient, "the number's network can't be reached"},
+	"8":   {message.ErrRecipient, "the number's prefix is unknown"},
+	"9":   {message.ErrInvalid, "the message was not delivered"},
+	"10":  {message.ErrRecipient, "the customer wants no messages"},
+	"11":  {message.ErrAccount, "Infobip refuses the sender"},
+	"12":  {message.ErrAccount, "the account at Infobip has no money left"},
+	"13":  {message.ErrAccount, "the sender is blocked"},
+	"14":  {message.ErrRecipient, "the number is on a blocklist"},
+	"15":  {message.ErrInvalid, "the message was not delivered in time"},
+	"17":  {message.ErrAccount, "the prepaid package has expired"},
+	"18":  {message.ErrRecipient, "a trial account writes to registered numbers only"},
+	"19":  {message.ErrAccount, "no route for this number is set up"},
+	"20":  {message.ErrThrottled, "too many messages to one number within the hour"},
+	"21":  {message.ErrUnavailable, "Infobip had a failure"},
+	"24":  {message.ErrInvalid, "the message's header is wrong"},
+	"25":  {message.ErrInvalid, "the message is too long"},
+	"29":  {message.ErrInvalid, "nobody reported whether it was delivered"},
+	"31":  {message.ErrInvalid, "the message was not sent"},
+	"51":  {message.ErrRecipient, "the recipient is missing"},
+	"52":  {message.ErrRecipient, "the recipient is refused"},
+	"87":  {message.ErrInvalid, "blocked by the protection against fraud"},
+	"99":  {message.ErrInvalid, "Infobip refused the message"},
+	"100": {message.ErrInvalid, "WhatsApp refused the message"},
 }
 
 // chatErrors is the table of WhatsApp's errors.
 var chatErrors = map[string]verdict{
-	"7001": {message.ErrAccount, 0, "the account's configuration is wrong: unknown application"},
-	"7002": {message.ErrRecipient, 0, "the customer has no WhatsApp"},
-	"7003": {message.ErrRecipient, 0, "the customer has blocked the number"},
-	"7004": {message.ErrAccount, 0, "the number is not authorized"},
-	"7005": {message.ErrAccount, 0, "the number is not allowed to do this"},
-	"7006": {message.ErrInvalid, 0, "WhatsApp refuses the request"},
-	"7007": {message.ErrInvalid, 0, "this kind of traffic is not allowed"},
-	"7008": {message.ErrInvalid, 0, "the template's parameters are wrong"},
-	"7009": {message.ErrInvalid, 0, "the template does not exist in this language, or is not approved"},
-	"7010": {message.ErrInvalid, 0, "more than 24 hours since the customer's last message: only a template can be sent"},
-	"7011": {message.ErrAccount, 0, "WhatsApp has an issue with the account"},
-	"7012": {message.ErrThrottled, afterSlow, "the number's gateway is misconfigured at Infobip"},
-	"7013": {message.ErrUnavailable, 0, "Infobip could not download the file"},
-	"7014": {message.ErrUnavailable, 0, "WhatsApp did not take the file from Infobip"},
-	"7015": {message.ErrInvalid, 0, "the file's data is not as WhatsApp wants it"},
-	"7016": {message.ErrInvalid, 0, "the number's quality limit is reached"},
-	"7017": {message.ErrThrottled, afterFlood, "too many messages"},
-	"7018": {message.ErrInvalid, 0, "Infobip could not translate the message"},
-	"7019": {message.ErrAccount, 0, "WhatsApp's bill is not paid"},
-	"7020": {message.ErrRecipient, 0, "the customer's device can't show the message"},
-	"7021": {message.ErrAccount, 0, "WhatsApp has limited the number"},
-	"7022": {message.ErrInvalid, 0, "the file's kind is not supported"},
-	"7023": {message.ErrInvalid, 0, "the message's data does not match"},
-	"7024": {message.ErrThrottled, time.Hour, "not the time for sending"},
-	"7025": {message.ErrRecipient, 0, "the customer's WhatsApp is too old"},
-	"7026": {message.ErrInvalid, 0, "the limit for this kind of message is reached"},
-	"7027": {message.ErrInvalid, 0, "the message's content is blocked"},
-	"7029": {message.ErrRecipient, 0, "the customer's identity has changed and must be confirmed"},
-	"7030": {message.ErrInvalid, 0, "the customer has blocked this template"},
-	"7031": {message.ErrInvalid, 0, "the flow is wrong"},
-	"7032": {message.ErrInvalid, 0, "the customer gets no more marketing messages today"},
-	"7033": {message.ErrInvalid, 0, "the customer wants no marketing messages"},
-	"7034": {message.ErrAccount, 0, "the sender is not registered"},
-	"7035": {message.ErrThrottled, afterSlow, "the permission to call could not be asked for"},
-	"7036": {message.ErrThrottled, afterSlow, "the template is not synced yet"},
-	"7037": {message.ErrThrottled, afterSlow, "the template is not available now"},
-	"7038": {message.ErrAccount, 0, "the WhatsApp account is of the wrong type"},
-	"7050": {message.ErrUnavailable, 0, "WhatsApp had a failure"},
-	"7051": {message.ErrUncertain, 0, "WhatsApp did not answer in time"},
-	"7052": {message.ErrInvalid, 0, "nobody reported whether it was delivered"},
-	"7080": {message.ErrAccount, 0, "an internal error of the account at Infobip"},
-	"7081": {message.ErrAccount, 0, "the account's configuration is wrong"},
-	"7082": {message.ErrUnavailable, 0, "the gateway is temporarily down"},
-	"7083": {message.ErrAccount, 0, "the service is not activated"},
-	"7084": {message.ErrAccount, 0, "data of the sender is missing"},
-	"7102": {message.ErrRecipient, 0, "the customer can't be found by phone"},
-	"7201": {message.ErrRecipient, 0, "the customer's device is not supported"},
-	"7281": {message.ErrAccount, 0, "the message's origin is refused"},
+	"7001": {message.ErrAccount, "the account's configuration is wrong: unknown application"},
+	"7002": {message.ErrRecipient, "the customer has no WhatsApp"},
+	"7003": {message.ErrRecipient, "the customer has blocked the number"},
+	"7004": {message.ErrAccount, "the number is not authorized"},
+	"7005": {message.ErrAccount, "the number is not allowed to do this"},
+	"7006": {message.ErrInvalid, "WhatsApp refuses the request"},
+	"7007": {message.ErrInvalid, "this kind of traffic is not allowed"},
+	"7008": {message.ErrInvalid, "the template's parameters are wrong"},
+	"7009": {message.ErrInvalid, "the template does not exist in this language, or is not approved"},
+	"7010": {message.ErrInvalid, "more than 24 hours since the customer's last message: only a template can be sent"},
+	"7011": {message.ErrAccount, "WhatsApp has an issue with the account"},
+	"7012": {message.ErrThrottled, "the number's gateway is misconfigured at Infobip"},
+	"7013": {message.ErrUnavailable, "Infobip could not download the file"},
+	"7014": {message.ErrUnavailable, "WhatsApp did not take the file from Infobip"},
+	"7015": {message.ErrInvalid, "the file's data is not as WhatsApp wants it"},
+	"7016": {message.ErrInvalid, "the number's quality limit is reached"},
+	"7017": {message.ErrThrottled, "too many messages"},
+	"7018": {message.ErrInvalid, "Infobip could not translate the message"},
+	"7019": {message.ErrAccount, "WhatsApp's bill is not paid"},
+	"7020": {message.ErrRecipient, "the customer's device can't show the message"},
+	"7021": {message.ErrAccount, "WhatsApp has limited the number"},
+	"7022": {message.ErrInvalid, "the file's kind is not supported"},
+	"7023": {message.ErrInvalid, "the message's data does not match"},
+	"7024": {message.ErrThrottled, "not the time for sending"},
+	"7025": {message.ErrRecipient, "the customer's WhatsApp is too old"},
+	"7026": {message.ErrInvalid, "the limit for this kind of message is reached"},
+	"7027": {message.ErrInvalid, "the message's content is blocked"},
+	"7029": {message.ErrRecipient, "the customer's identity has changed and must be confirmed"},
+	"7030": {message.ErrInvalid, "the customer has blocked this template"},
+	"7031": {message.ErrInvalid, "the flow is wrong"},
+	"7032": {message.ErrInvalid, "the customer gets no more marketing messages today"},
+	"7033": {message.ErrInvalid, "the customer wants no marketing messages"},
+	"7034": {message.ErrAccount, "the sender is not registered"},
+	"7035": {message.ErrThrottled, "the permission to call could not be asked for"},
+	"7036": {message.ErrThrottled, "the template is not synced yet"},
+	"7037": {message.ErrThrottled, "the template is not available now"},
+	"7038": {message.ErrAccount, "the WhatsApp account is of the wrong type"},
+	"7050": {message.ErrUnavailable, "WhatsApp had a failure"},
+	"7051": {message.ErrUncertain, "WhatsApp did not answer in time"},
+	"7052": {message.ErrInvalid, "nobody reported whether it was delivered"},
+	"7080": {message.ErrAccount, "an internal error of the account at Infobip"},
+	"7081": {message.ErrAccount, "the account's configuration is wrong"},
+	"7082": {message.ErrUnavailable, "the gateway is temporarily down"},
+	"7083": {message.ErrAccount, "the service is not activated"},
+	"7084": {message.ErrAccount, "data of the sender is missing"},
+	"7102": {message.ErrRecipient, "the customer can't be found by phone"},
+	"7201": {message.ErrRecipient, "the customer's device is not supported"},
+	"7281": {message.ErrAccount, "the message's origin is refused"},
 }
 
 // verdictOf says what an unwanted status means: the error decides where there is
 // one, else the status.
 func verdictOf(status, cause *state) *message.Error {
-	code, v, known := string(cause.ID), verdict{}, false
-	if code != "" && code != "0" {
-		v, known = chatErrors[code]
-		if !known {
-			v = verdict{kind: message.ErrInvalid, hint: "an error of the network"}
-			if !cause.Permanent {
-				v.kind = message.ErrUnavailable
-			}
-		}
-	} else if code = string(status.ID); code != "" {
-		if v, known = statuses[code]; !known {
-			v = verdict{kind: message.ErrInvalid, hint: "a status that is in no document of ours"}
-		}
-	} else {
-		v = verdict{kind: message.ErrInvalid, hint: "Infobip refused the message"}
+	table, by := statuses, status
+	if cause.ID != "" && cause.ID != "0" {
+		table, by = chatErrors, cause
 	}
-	name := word(first(string(cause.Name), string(status.Name)))
-	if code == string(status.ID) && status.Name != "" {
-		name = word(string(status.Name))
+	v, known := table[string(by.ID)]
+	switch {
+	case known:
+	case by == status:
+		v = verdict{message.ErrInvalid, "Infobip refused the message, for a reason that is in no document of ours"}
+	case by.Permanent:
+		v = verdict{message.ErrInvalid, "an error of the network"}
+	default:
+		v = verdict{message.ErrUnavailable, "an error of the network"}
 	}
-	e := &message.Error{Kind: v.kind, Code: code, Detail: v.hint, RetryAfter: v.after, ChatOnly: v.kind == message.ErrThrottled && (code == "20" || code == "7024" || code == "7036" || code == "7037" || code == "7035")}
-	if name != "" {
+	e := &message.Error{Kind: v.kind, Code: string(by.ID), Detail: v.hint}
+	if v.kind == message.ErrThrottled {
+		e.RetryAfter, e.ChatOnly = afterFlood, true
+	}
+	if name := word(string(by.Name)); name != "" {
 		e.Detail = name + ": " + v.hint
 	}
 	return e

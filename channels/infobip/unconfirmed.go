@@ -19,11 +19,9 @@ var chatRate = message.Rate{PerSecond: 0.16, Burst: 20}
 // a rule; how long it tries is not told.
 const linkLife = 24 * time.Hour
 
-// Pauses where Infobip says "later" without a time.
-const (
-	afterFlood = time.Minute      // too many requests
-	afterSlow  = 10 * time.Minute // templates not synced, a misconfigured gateway
-)
+// afterFlood is the pause of a chat when Infobip takes no more for one number: it
+// counts by the hour.
+const afterFlood = time.Hour
 
 // repliedTo is the message that a customer's is a reply to. context.id is
 // WhatsApp's id, which we never learn of our own messages; the paired id is
