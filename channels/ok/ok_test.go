@@ -34,6 +34,8 @@ func okAnswer(r *channeltest.Request) channeltest.Response {
 		return channeltest.Response{Body: `{"name":"Example Shop","group_id":"group:12345678901234"}`}
 	case r.Path == "/graph/me/subscriptions":
 		return channeltest.Response{Body: `{"subscriptions":[]}`}
+	case r.Path == "/graph/me/chats":
+		return channeltest.Response{Body: `{"chats":[]}`}
 	case r.Path == "/graph/me/subscribe", r.Path == "/graph/me/unsubscribe":
 		return channeltest.Response{Body: `{"success":true}`}
 	case r.Path == "/graph/me/fileUploadUrl":

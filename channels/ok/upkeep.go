@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -30,7 +29,9 @@ func (c *channel) UpkeepEvery() time.Duration { return upkeepEvery }
 
 // Upkeep implements channels.Keeper: it asks whether OK still calls us. If not
 // it subscribes again and returns what customers wrote meanwhile, from the
-// chats' history; what came by webhook already has the same dedup keys.
+// chats' history; what came by webhook already has the same dedup keys. So it does
+// in the beginning, too: nobody may have listened before, and how long OK repeats
+// a callback is not told.
 func (c *channel) Upkeep(ctx context.Context) ([]channels.RawUpdate, error) {
 	found, _, failure := c.subscribe(ctx)
 	if failure != nil {
@@ -38,8 +39,8 @@ func (c *channel) Upkeep(ctx context.Context) ([]channels.RawUpdate, error) {
 	}
 	now := c.now()
 	c.mu.Lock()
-	if !found && c.hole.IsZero() {
-		c.hole = latest(c.kept.Add(-overlap), now.Add(-longest), created(c.account.ID))
+	if (!found || c.kept.IsZero()) && c.hole.IsZero() {
+		c.hole = latest(c.kept.Add(-overlap), now.Add(-longest), channels.MadeAt(c.account.ID))
 	}
 	c.kept = now
 	since := c.hole
@@ -59,21 +60,6 @@ func (c *channel) Upkeep(ctx context.Context) ([]channels.RawUpdate, error) {
 
 func latest(times ...time.Time) time.Time {
 	return slices.MaxFunc(times, time.Time.Compare)
-}
-
-// created is when an account was made, from its id (a UUID of version 7 begins
-// with the time), so that a new one does not start with the chats of yesterday;
-// zero for other ids.
-func created(id string) time.Time {
-	digits := strings.ReplaceAll(id, "-", "")
-	if len(digits) != 32 || digits[12] != '7' {
-		return time.Time{}
-	}
-	ms, err := strconv.ParseInt(digits[:12], 16, 64)
-	if err != nil {
-		return time.Time{}
-	}
-	return time.UnixMilli(ms)
 }
 
 // history reads the customers' messages since a time, of all chats.

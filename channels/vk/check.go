@@ -59,12 +59,15 @@ func (c *channel) Check(ctx context.Context) (channels.Health, error) {
 		}
 	} else {
 		h.Details["webhook"] = c.env.Webhook(c.account)
-		warning, err := c.setCallback(ctx)
+		s, err := c.callbackServer(ctx)
 		if err != nil {
-			return h, err
+			return h, c.classify(err, true)
 		}
-		if warning != "" {
-			warnings = append(warnings, warning)
+		if s.ID != 0 && s.Status != callbackOK && s.Status != "" {
+			warnings = append(warnings, "VK's state of our address is "+shorten(s.Status, 40)+": it must answer from the internet")
+		}
+		if err := c.setCallback(ctx, s); err != nil {
+			return h, err
 		}
 	}
 	h.Warning = strings.Join(warnings, "; ")
@@ -97,45 +100,57 @@ func (c *channel) missingRights(ctx context.Context) []string {
 	return []string{"the token lacks the rights " + strings.Join(missing, ", ") + "; make a new one with them"}
 }
 
-// setCallback adds our address or refreshes its secret, and ticks the events.
-func (c *channel) setCallback(ctx context.Context) (warning string, failure error) {
-	own, id := c.env.Webhook(c.account), int64(0)
-	raw, err := c.call(ctx, "groups.getCallbackServers", url.Values{"group_id": {number(c.group)}})
+// callbackServer is one of the addresses that VK calls.
+type callbackServer struct {
+	ID     int64  `json:"id"` // 0: there is none
+	URL    string `json:"url"`
+	Status string `json:"status"`
+}
+
+// callbackOK is the status of an address that works; others are unconfigured,
+// failed and wait.
+const callbackOK = "ok"
+
+// callbackServer finds our address among those that VK calls. Errors are
+// *callError.
+func (c *channel) callbackServer(ctx context.Context) (callbackServer, error) {
+	const method = "groups.getCallbackServers"
+	raw, err := c.call(ctx, method, url.Values{"group_id": {number(c.group)}})
 	if err != nil {
-		return "", c.classify(err, true)
+		return callbackServer{}, err
 	}
 	var servers struct {
-		Items []struct {
-			ID     int64  `json:"id"`
-			URL    string `json:"url"`
-			Status string `json:"status"`
-		} `json:"items"`
+		Items []callbackServer `json:"items"`
 	}
 	if err := lenient(raw, &servers); err != nil {
-		return "", &message.Error{Kind: message.ErrUnavailable, Detail: "groups.getCallbackServers: the answer is no list of servers"}
+		return callbackServer{}, &callError{method: method, detail: "the answer is no list of servers", sent: true}
 	}
+	own := c.env.Webhook(c.account)
 	for _, s := range servers.Items {
 		if s.URL == own {
-			id = s.ID
-			if s.Status != "ok" && s.Status != "" {
-				warning = "VK's state of our address is " + shorten(s.Status, 40) + ": it must answer from the internet"
-			}
+			return s, nil
 		}
 	}
-	p := url.Values{"group_id": {number(c.group)}, "url": {own}, "title": {serverTitle}, "secret_key": {c.secret}}
-	if id != 0 {
-		p.Set("server_id", number(id))
+	return callbackServer{}, nil
+}
+
+// setCallback adds our address or refreshes its secret, and ticks the events.
+// Errors are *message.Error.
+func (c *channel) setCallback(ctx context.Context, s callbackServer) (failure error) {
+	p := url.Values{"group_id": {number(c.group)}, "url": {c.env.Webhook(c.account)}, "title": {serverTitle}, "secret_key": {c.secret}}
+	if s.ID != 0 {
+		p.Set("server_id", number(s.ID))
 		if _, err := c.call(ctx, "groups.editCallbackServer", p); err != nil {
-			return "", c.classify(err, true)
+			return c.classify(err, true)
 		}
-	} else if id, failure = c.addServer(ctx, p); failure != nil {
-		return "", failure
+	} else if s.ID, failure = c.addServer(ctx, p); failure != nil {
+		return failure
 	}
-	events := c.events(url.Values{"server_id": {number(id)}})
+	events := c.events(url.Values{"server_id": {number(s.ID)}})
 	if _, err := c.call(ctx, "groups.setCallbackSettings", events); err != nil {
-		return "", c.classify(err, true)
+		return c.classify(err, true)
 	}
-	return warning, nil
+	return nil
 }
 
 func (c *channel) addServer(ctx context.Context, p url.Values) (int64, error) {

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"switchboard/channels"
 	"switchboard/message"
 )
 
@@ -19,8 +20,7 @@ const (
 	missedPage  = 200 // chats or messages in one answer, VK's most
 	// missedMessages bounds what is read of one chat.
 	missedMessages = 1000
-	// missedAge bounds how old a lost message may be: what is older was perhaps
-	// written before the account was set up here.
+	// missedAge bounds how old a lost message may be; none is older than the account.
 	missedAge = 24 * time.Hour
 	// missedPace leaves half of VK's 20 calls a second to what is sent meanwhile.
 	missedPace = 100 * time.Millisecond
@@ -32,6 +32,9 @@ const (
 // out. Without the right to read there is nothing.
 func (c *channel) missed(ctx context.Context) ([]json.RawMessage, error) {
 	since := c.now().Add(-missedAge)
+	if made := channels.MadeAt(c.account.ID); made.After(since) {
+		since = made
+	}
 	peers, err := c.busyChats(ctx, since)
 	if err != nil {
 		return nil, c.unlessPasses(err)

@@ -59,6 +59,8 @@ type channel struct {
 	mu      sync.Mutex
 	session *session         // of the long poll; nil: to be asked for
 	floods  map[string]flood // by method
+	// caughtUp says that nothing is missing since callbacks were last well.
+	caughtUp bool
 }
 
 var (
@@ -71,6 +73,7 @@ var (
 	_ channels.Typer        = (*channel)(nil)
 	_ channels.Acknowledger = (*channel)(nil)
 	_ channels.Profiler     = (*channel)(nil)
+	_ channels.Keeper       = (*channel)(nil)
 )
 
 func open(a channels.Account, env channels.Env) (*channel, error) {

@@ -495,6 +495,73 @@ func TestCheckCallback(t *testing.T) {
 	}
 }
 
+// Callbacks that VK gave up on are read from the chats: once in the beginning, and
+// for as long as VK says that the address fails.
+func TestUpkeepOfCallbacks(t *testing.T) {
+	t.Parallel()
+	own, status, broken := "https://gateway.example/webhooks/vk/acc1", "ok", false
+	p := channeltest.NewPlatform(t, func(r *channeltest.Request) channeltest.Response {
+		switch {
+		case broken && strings.HasSuffix(r.Path, "getHistory"):
+			return channeltest.Response{Status: 502}
+		case strings.HasSuffix(r.Path, "getCallbackServers") && status == "none":
+			return vkAnswer(r)
+		case strings.HasSuffix(r.Path, "getCallbackServers") && status == "forbidden":
+			return refusal(15)
+		case strings.HasSuffix(r.Path, "getCallbackServers"):
+			return channeltest.Response{Body: `{"response":{"count":1,"items":[{"id":2,"url":"` + own + `","status":"` + status + `"}]}}`}
+		case strings.HasSuffix(r.Path, "getConversations"):
+			return channeltest.Response{Body: `{"response":{"items":[{"conversation":{"peer":{"id":77001122}}}]}}`}
+		case strings.HasSuffix(r.Path, "getHistory"):
+			return channeltest.Response{Body: `{"response":{"items":[{"peer_id":77001122,"from_id":77001122,"conversation_message_id":9,"text":"lost"}]}}`}
+		}
+		return vkAnswer(r)
+	})
+	cs := testCase()
+	opened := func(more map[string]string) *channel {
+		c, err := open(p.Account(&cs, more), p.Env())
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.wait = func(context.Context, time.Duration) bool { return true }
+		return c
+	}
+	c := opened(map[string]string{"mode": "callback", "confirmation": "1a2b3c4d"})
+	for i, step := range []struct {
+		status string
+		broken bool
+		want   int // updates, -1: an error
+		calls  string
+	}{
+		{"ok", true, -1, ""},
+		{"ok", false, 1, "getCallbackServers getConversations getHistory"},
+		{"ok", false, 0, "getCallbackServers"},
+		{"failed", false, 1, "getCallbackServers editCallbackServer setCallbackSettings getConversations getHistory"},
+		{"failed", false, 1, "getCallbackServers editCallbackServer setCallbackSettings getConversations getHistory"},
+		{"ok", false, 1, "getCallbackServers getConversations getHistory"},
+		{"none", false, 1, "getCallbackServers getCallbackConfirmationCode addCallbackServer setCallbackSettings getConversations getHistory"},
+		{"forbidden", false, 1, "getCallbackServers getConversations getHistory"},
+		{"forbidden", false, 0, "getCallbackServers"},
+	} {
+		status, broken = step.status, step.broken
+		p.Requests()
+		updates, err := c.Upkeep(t.Context())
+		var methods []string
+		for _, r := range p.Requests() {
+			methods = append(methods, r.Path[strings.LastIndexByte(r.Path, '.')+1:])
+		}
+		if (err != nil) != (step.want < 0) || err == nil && (len(updates) != step.want || strings.Join(methods, " ") != step.calls) {
+			t.Errorf("step %d: %d updates by %s, %v", i, len(updates), methods, err)
+		}
+		if len(updates) == 1 && updates[0].DedupKey != "message_new:77001122:9" {
+			t.Errorf("step %d: %+v", i, updates[0])
+		}
+	}
+	if updates, err := opened(nil).Upkeep(t.Context()); err != nil || len(updates) != 0 || len(p.Requests()) != 0 {
+		t.Errorf("a long poll needs no upkeep: %v %v", updates, err)
+	}
+}
+
 // Waits for error 29 double, and begin anew after a success.
 func TestQuantityLimitBacksOff(t *testing.T) {
 	t.Parallel()
