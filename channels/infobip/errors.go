@@ -238,12 +238,12 @@ func classify(resp *http.Response, f *failed, words string) *message.Error {
 	case http.StatusForbidden:
 		e.Kind, e.Detail = message.ErrAccount, "the key in setting api_key lacks a scope, or the number in setting sender is not the account's"
 	case http.StatusNotFound, http.StatusMethodNotAllowed:
-		e.Kind, e.Detail = message.ErrAccount, "setting api_base is not Infobip's API"
+		e.Kind, e.Detail = message.ErrAccount, "setting api_base is not Infobip's API, or the number in setting sender is unknown there"
 	case http.StatusTooManyRequests:
 		e.Kind, e.RetryAfter = message.ErrThrottled, retryAfter(resp.Header.Get("Retry-After"))
 	default:
 		switch {
-		case resp.StatusCode >= 500 || resp.StatusCode < 300:
+		case resp.StatusCode >= 500 || resp.StatusCode == http.StatusRequestTimeout:
 			e.Kind = message.ErrUncertain
 		case resp.StatusCode < 400:
 			e.Kind, e.Detail = message.ErrUnavailable, "a redirect in place of Infobip's answer"

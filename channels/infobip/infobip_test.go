@@ -170,6 +170,7 @@ func testCase() channeltest.Case {
 			{Name: "401", Response: channeltest.Response{Status: 401, Body: testKey}, Want: message.Error{Kind: message.ErrAccount, Code: "401"}},
 			{Name: "403", Response: channeltest.Response{Status: 403}, Want: message.Error{Kind: message.ErrAccount, Code: "403"}},
 			{Name: "404", Response: channeltest.Response{Status: 404}, Want: message.Error{Kind: message.ErrAccount, Code: "404"}},
+			{Name: "408", Response: channeltest.Response{Status: 408}, Want: message.Error{Kind: message.ErrUncertain, Code: "408"}},
 			{Name: "429", Response: channeltest.Response{Status: 429, Header: map[string]string{"Retry-After": "7"}}, Want: message.Error{Kind: message.ErrThrottled, Code: "429", RetryAfter: 7 * time.Second}},
 			{Name: "500", Response: channeltest.Response{Status: 500, Body: `{"requestError":{"serviceException":{"messageId":"GENERAL_ERROR","text":"Something went wrong"}}}`}, Want: message.Error{Kind: message.ErrUncertain, Code: "500"}},
 			{Name: "502", Response: channeltest.Response{Status: 502, Body: "<html>"}, Want: message.Error{Kind: message.ErrUncertain, Code: "502"}},
