@@ -31,12 +31,13 @@ const (
 	FaultWebhookDelay = "webhook_delay"     // the update comes Delay later, and those behind it too
 	FaultBadSignature = "webhook_forged"    // the first attempt carries a wrong signature or secret
 	FaultLostAnswer   = "webhook_lost"      // the answer to the first attempt is ignored, so the update comes again
+	FaultDrop         = "webhook_drop"      // the update is never delivered
 )
 
 var faultKinds = []string{
 	FaultThrottle, FaultError, FaultHTML, FaultUnauthorized, FaultForbidden, FaultBlocked,
 	FaultSlow, FaultHang, FaultHangAfter, FaultCut, FaultCutAfter,
-	FaultDuplicate, FaultReorder, FaultWebhookDelay, FaultBadSignature, FaultLostAnswer,
+	FaultDuplicate, FaultReorder, FaultWebhookDelay, FaultBadSignature, FaultLostAnswer, FaultDrop,
 }
 
 // Fault is a rule. Empty selectors match everything; of several rules that
@@ -162,7 +163,7 @@ func (fs *faultSet) match(webhook bool, a *accountCore, method string, customers
 
 func isWebhookFault(kind string) bool {
 	switch kind {
-	case FaultDuplicate, FaultReorder, FaultWebhookDelay, FaultBadSignature, FaultLostAnswer:
+	case FaultDuplicate, FaultReorder, FaultWebhookDelay, FaultBadSignature, FaultLostAnswer, FaultDrop:
 		return true
 	}
 	return false
@@ -264,7 +265,9 @@ func (s *Simulator) respond(c *call, status, code int, description string, body 
 	if status == http.StatusTooManyRequests {
 		c.acct.rec.countThrottled(c.start)
 	}
-	c.w.Header()["Content-Type"] = jsonType
+	if c.w.Header()["Content-Type"] == nil {
+		c.w.Header()["Content-Type"] = jsonType
+	}
 	c.write(status, code, description, body)
 }
 

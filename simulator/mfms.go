@@ -17,7 +17,8 @@ import (
 )
 
 // mfmsPlatform is the fake JSON connector of MFMS for WhatsApp: imOutMessage and
-// imOutHSM, reports and customers' messages by callback. MFMS publishes no
+// imOutHSM, reports and customers' messages by callback; the XML connector is in
+// mfms_hpx.go. MFMS publishes no
 // documents; what is taken from the papers of the same platform (edna IM) and
 // what is a guess is told where it stands.
 type mfmsPlatform struct {
@@ -39,6 +40,7 @@ type MFMSAccount struct {
 	subject   string // the sender's name; the first one used when nobody gave one
 	messages  map[string]*mfmsStored
 	next      uint64 // id of the next message from a customer
+	provided  uint64 // messages taken over the XML connector
 	templates []string
 	window    bool
 	hook      string // address without user and password
@@ -82,7 +84,12 @@ func (p *mfmsPlatform) register(spec AccountSpec) (account, error) {
 	a.setup(p.sim, "mfms", spec.Token, ref, spec.Name, spec.AccountOptions)
 	a.hooks = &dispatcher{
 		sim: p.sim, acct: &a.accountCore,
-		prepare: func(h http.Header, _ []byte, forged bool) { a.authorise(h, forged) },
+		prepare: func(h http.Header, body []byte, forged bool) {
+			if isXML(body) {
+				h.Set("Content-Type", hpxType)
+			}
+			a.authorise(h, forged)
+		},
 		accepts: func(status int) bool { return status == http.StatusOK },
 	}
 	a.changed()
@@ -181,6 +188,10 @@ func mfmsToken(r *http.Request) string {
 func (p *mfmsPlatform) serve(w http.ResponseWriter, r *http.Request, rest string) {
 	if m, ok := strings.CutPrefix(rest, "media/"); ok {
 		p.sim.media.serve(w, r, m)
+		return
+	}
+	if strings.HasSuffix(rest, "/service") && r.Method == http.MethodPost {
+		p.serveHPX(w, r, rest)
 		return
 	}
 	method, ok := strings.CutPrefix(rest, "api/")
@@ -333,8 +344,8 @@ func (a *MFMSAccount) emit(event, customer string, body []byte, t *tracker) bool
 }
 
 func (a *MFMSAccount) inject(raw []byte) (Sent, error) {
-	if !json.Valid(raw) {
-		return Sent{}, fmt.Errorf("raw callback: not JSON")
+	if !json.Valid(raw) && !isXML(raw) {
+		return Sent{}, fmt.Errorf("raw callback: neither JSON nor XML")
 	}
 	var in struct {
 		ID      json.RawMessage `json:"id"`

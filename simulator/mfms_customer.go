@@ -36,6 +36,7 @@ type mfmsStored struct {
 	seq     int64
 	id      string
 	fromBot bool
+	hpx     bool // came over the XML connector, and is reported there; id is what it was given
 	m       *mfmsMessage
 	replyTo string
 	contact *Card

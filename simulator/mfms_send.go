@@ -339,7 +339,7 @@ func (u *MFMSCustomer) hand(s *mfmsStored, problem string) {
 func (u *MFMSCustomer) tell(s *mfmsStored, state, problem string) {
 	u.mu.Lock()
 	s.state, s.problem, s.stateAt = state, problem, time.Now()
-	body := mustJSON(s.report())
+	body := s.callbackBody()
 	u.mu.Unlock()
 	u.acct.emit(state, u.id, body, nil)
 	u.changed.broadcast()

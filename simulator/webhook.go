@@ -110,6 +110,8 @@ func (d *dispatcher) add(v *delivery) {
 	if f != nil {
 		v.fault = f.Kind
 		switch f.Kind {
+		case FaultDrop:
+			return
 		case FaultDuplicate:
 			twin := *v
 			twin.acked = nil
@@ -292,7 +294,7 @@ func (d *dispatcher) post(ctx context.Context, url string, v *delivery) (ok bool
 	}
 	cb.Error = problem
 	if d.acct.rec.callbacks.max > 0 {
-		cb.Body = v.body
+		cb.Body = shown(v.body)
 		cb.Answer = string(answer[:min(len(answer), 1024)])
 		d.acct.rec.addCallback(cb)
 	}
