@@ -189,6 +189,9 @@ type CustomerSpec struct {
 	Country   string `json:"country"`  // Viber, ISO-2; default "RU"
 	Phone     string `json:"phone"`    // digits without "+"
 	Avatar    bool   `json:"avatar"`   // has a picture that the bot may see
+	Picture   uint64 `json:"picture"`  // which one; another number is another picture
+	// AvatarURL is told as the picture's address instead of our own (Viber, VK).
+	AvatarURL string `json:"avatar_url"`
 	// Started: the customer has written or pressed Start before, so the bot
 	// may write first.
 	Started bool `json:"started"`
@@ -212,6 +215,8 @@ type CustomerPatch struct {
 	Deactivated *bool   `json:"deactivated,omitempty"` // Telegram: the account is deleted
 	Started     *bool   `json:"started,omitempty"`
 	Avatar      *bool   `json:"avatar,omitempty"`
+	Picture     *uint64 `json:"picture,omitempty"`
+	AvatarURL   *string `json:"avatar_url,omitempty"`
 	Receipts    *string `json:"receipts,omitempty"`
 	APIVersion  *int    `json:"api_version,omitempty"`
 	// Unsuitable: the device can't do bots, Viber's status 11.

@@ -80,7 +80,7 @@ func (d *demoLife) connected(a account) {
 			lang, country = "ru", "RU"
 		}
 		c, err := a.addCustomer(CustomerSpec{
-			FirstName: who.first, LastName: who.last, Username: who.username, Language: lang, Country: country, Avatar: i%2 == 0,
+			FirstName: who.first, LastName: who.last, Username: who.username, Language: lang, Country: country, Avatar: i%4 != 3,
 		})
 		if err != nil {
 			d.sim.log.Warn("demo customer was not added", "platform", a.core().platform, "err", err)

@@ -42,6 +42,8 @@ type FileSpec struct {
 	ClaimedSize int64 `json:"claimed_size"`
 	// Data, when set, is the content (base64 in JSON).
 	Data []byte `json:"data"`
+
+	face bool // a JPEG shows somebody
 }
 
 // blob is a file's content: a head, then filler computed from the position.
@@ -181,7 +183,11 @@ func head(format string, spec FileSpec) []byte {
 	var buf bytes.Buffer
 	switch format {
 	case "jpeg":
-		jpeg.Encode(&buf, picture(w, h, spec.Seed), &jpeg.Options{Quality: 70}) //nolint:errcheck // into memory
+		img := picture
+		if spec.face {
+			img = func(side, _ int, seed uint64) image.Image { return drawFace(side, seed) }
+		}
+		jpeg.Encode(&buf, img(w, h, spec.Seed), &jpeg.Options{Quality: 70}) //nolint:errcheck // into memory
 	case "png":
 		png.Encode(&buf, picture(min(w, 160), min(h, 120), spec.Seed)) //nolint:errcheck // into memory
 	case "gif":

@@ -554,7 +554,7 @@ func (a *TelegramAccount) addCustomer(spec CustomerSpec) (customer, error) {
 		user: tgUser{ID: id, FirstName: spec.FirstName, LastName: spec.LastName, Username: spec.Username, Language: spec.Language},
 		chat: tgChat{ID: id, Type: "private", FirstName: spec.FirstName, LastName: spec.LastName, Username: spec.Username},
 	}
-	t := &TelegramCustomer{acct: a, started: spec.Started, phone: spec.Phone, avatar: spec.Avatar}
+	t := &TelegramCustomer{acct: a, started: spec.Started, phone: spec.Phone, avatar: newAvatar(spec, uint64(id))}
 	if spec.ChatType != "" && spec.ChatType != "private" {
 		if spec.ChatID == 0 {
 			spec.ChatID = -id

@@ -20,7 +20,7 @@ type TelegramCustomer struct {
 
 	mu          sync.Mutex
 	phone       string
-	avatar      bool
+	avatar      avatar
 	started     bool
 	blocked     bool
 	deactivated bool
@@ -35,8 +35,7 @@ type TelegramCustomer struct {
 	actionAt    time.Time
 	answers     []QueryAnswer
 	queries     int
-	photoSmall  *tgFile
-	photoBig    *tgFile
+	photos      []*tgFile // the picture's sizes, rising; made when they are asked for
 }
 
 // tgIdentity is replaced as a whole when the customer renames themselves.
@@ -748,7 +747,9 @@ func (t *TelegramCustomer) set(p CustomerPatch) error {
 	assign(&t.blocked, p.Blocked)
 	assign(&t.deactivated, p.Deactivated)
 	assign(&t.started, p.Started)
-	assign(&t.avatar, p.Avatar)
+	if t.avatar.set(p, uint64(t.user().ID)) {
+		t.photos = nil
+	}
 	return nil
 }
 

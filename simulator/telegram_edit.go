@@ -239,7 +239,8 @@ func (c *tgCall) getChat() (any, *tgError) {
 		Photo *chatPhoto `json:"photo,omitempty"`
 		Bio   string     `json:"bio,omitempty"`
 	}{tgChat: chat}
-	if small, big := t.portrait(); small != nil {
+	if sizes := t.portrait(); sizes != nil {
+		small, big := sizes[0], sizes[len(sizes)-1]
 		out.Photo = &chatPhoto{small.id, small.unique, big.id, big.unique}
 	}
 	return out, nil
@@ -261,13 +262,22 @@ func (c *tgCall) getUserProfilePhotos() (any, *tgError) {
 	if t == nil {
 		return nil, badRequest("user not found")
 	}
-	photos := [][]tgSize{}
-	if small, big := t.portrait(); small != nil {
-		photos = append(photos, []tgSize{
-			{small.id, small.unique, 160, 160, small.b.size}, {big.id, big.unique, 640, 640, big.b.size},
-		})
+	offset, e := c.int("offset", 0)
+	if e != nil {
+		return nil, e
 	}
-	return map[string]any{"total_count": len(photos), "photos": photos}, nil
+	photos, total := [][]tgSize{}, 0
+	if sizes := t.portrait(); sizes != nil {
+		total = 1
+		if offset < 1 {
+			one := make([]tgSize, len(sizes))
+			for i, f := range sizes {
+				one[i] = tgSize{f.id, f.unique, f.w, f.h, f.b.size}
+			}
+			photos = append(photos, one)
+		}
+	}
+	return map[string]any{"total_count": total, "photos": photos}, nil
 }
 
 func (a *TelegramAccount) byUser(id int64) *TelegramCustomer {
@@ -282,24 +292,20 @@ func (a *TelegramAccount) byUser(id int64) *TelegramCustomer {
 	return nil
 }
 
-// portrait makes the customer's picture, once, in both sizes; nil without one.
-func (t *TelegramCustomer) portrait() (small, big *tgFile) {
+// portrait makes the customer's picture, once, in the sizes that Telegram keeps;
+// nil without one.
+func (t *TelegramCustomer) portrait() []*tgFile {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !t.avatar {
-		return nil, nil
+	if !t.avatar.shown {
+		return nil
 	}
-	if t.photoSmall == nil {
-		mk := func(side int) *tgFile {
-			b, err := makeBlob(FileSpec{Width: side, Height: side, Seed: uint64(t.user().ID)}, "jpeg")
-			if err != nil {
-				panic(err) // jpeg is a known format
-			}
-			f := &tgFile{kind: "photo", mime: "image/jpeg", w: side, h: side, b: b}
+	if t.photos == nil {
+		for _, side := range []int{160, 320, 640} {
+			f := &tgFile{kind: "photo", mime: "image/jpeg", w: side, h: side, b: face(side, t.avatar.seed)}
 			t.acct.addFile(f)
-			return f
+			t.photos = append(t.photos, f)
 		}
-		t.photoSmall, t.photoBig = mk(160), mk(640)
 	}
-	return t.photoSmall, t.photoBig
+	return t.photos
 }

@@ -556,7 +556,7 @@ func TestTelegramProfile(t *testing.T) {
 	if at(b.ok("getChat", obj{"chat_id": 6}), "photo") != nil {
 		t.Error("a photo of a customer without one")
 	}
-	for _, id := range []any{at(r, "photo", "small_file_id"), at(b.ok("getUserProfilePhotos", obj{"user_id": 5, "limit": 1}), "photos", 0, 1, "file_id")} {
+	for _, id := range []any{at(r, "photo", "small_file_id"), at(b.ok("getUserProfilePhotos", obj{"user_id": 5, "limit": 1}), "photos", 0, 2, "file_id")} {
 		f := b.ok("getFile", obj{"file_id": id})
 		resp, err := http.Get(b.base + "/telegram/file/bot" + tgToken + "/" + str(at(f, "file_path"))) //nolint:noctx // a test
 		if err != nil {
@@ -569,6 +569,26 @@ func TestTelegramProfile(t *testing.T) {
 		}
 	}
 	wantEq(t, "none", at(b.ok("getUserProfilePhotos", obj{"user_id": 6}), "total_count"), 0)
+	b.fails("getUserProfilePhotos", obj{"user_id": 7}, 400, "user not found")
+
+	unique := func() any {
+		got := b.ok("getUserProfilePhotos", obj{"user_id": 5})
+		wantEq(t, "total", at(got, "total_count"), 1)
+		for i, side := range []int{160, 320, 640} {
+			wantEq(t, "width", at(got, "photos", 0, i, "width"), side)
+			wantEq(t, "height", at(got, "photos", 0, i, "height"), side)
+		}
+		return at(got, "photos", 0, 1, "file_unique_id")
+	}
+	first := unique()
+	wantEq(t, "asked again", unique(), first)
+	wantEq(t, "beyond the last", len(at(b.ok("getUserProfilePhotos", obj{"user_id": 5, "offset": 1}), "photos").([]any)), 0)
+	b.acct.Customer(5).Set(simulator.CustomerPatch{Picture: new(uint64(1))})
+	if second := unique(); second == first {
+		t.Error("another picture has the same unique id")
+	}
+	b.acct.Customer(5).Set(simulator.CustomerPatch{Avatar: new(false)})
+	wantEq(t, "hidden", at(b.ok("getUserProfilePhotos", obj{"user_id": 5}), "total_count"), 0)
 }
 
 func TestTelegramRealLimits(t *testing.T) {

@@ -579,12 +579,13 @@ func (a *ViberAccount) addCustomer(spec CustomerSpec) (customer, error) {
 	}
 	u := &ViberCustomer{
 		acct: a, name: strings.TrimSpace(spec.FirstName + " " + spec.LastName), phone: spec.Phone, country: spec.Country,
-		language: spec.Language, avatar: spec.Avatar, subscribed: spec.Started, version: spec.APIVersion, devices: max(spec.Devices, 1),
+		language: spec.Language, subscribed: spec.Started, version: spec.APIVersion, devices: max(spec.Devices, 1),
 		receipts: spec.Receipts,
 	}
 	u.id = spec.ID
 	sum := sha256.Sum256([]byte(spec.ID))
 	u.hash = binary.LittleEndian.Uint64(sum[:])
+	u.avatar = newAvatar(spec, u.hash)
 	if u.name == "" {
 		u.name = "Customer"
 	}

@@ -21,8 +21,7 @@ type ViberCustomer struct {
 	phone      string
 	country    string
 	language   string
-	avatar     bool
-	avatarPath string
+	avatar     avatar
 	subscribed bool
 	unsuitable bool
 	version    int
@@ -130,13 +129,8 @@ func (u *ViberCustomer) userObject(name, photo bool) map[string]any {
 	if name {
 		m["name"] = u.name
 	}
-	if photo && u.avatar {
-		if u.avatarPath == "" {
-			if b, err := makeBlob(FileSpec{Width: 720, Height: 720, Seed: u.hash}, "jpeg"); err == nil {
-				u.avatarPath = "/viber/media/" + u.acct.sim.media.put(b, u.acct.sim.cfg.Seed, 365*24*time.Hour) + "/avatar.jpg"
-			}
-		}
-		m["avatar"] = u.acct.sim.BaseURL() + u.avatarPath
+	if address := u.avatar.address(u.acct.sim, "viber", 720); photo && address != "" {
+		m["avatar"] = address
 	}
 	return m
 }
@@ -496,7 +490,7 @@ func (u *ViberCustomer) set(p CustomerPatch) error {
 		u.subscribed = !*p.Blocked
 	}
 	assign(&u.subscribed, p.Started)
-	assign(&u.avatar, p.Avatar)
+	u.avatar.set(p, u.hash)
 	assign(&u.receipts, p.Receipts)
 	assign(&u.version, p.APIVersion)
 	assign(&u.unsuitable, p.Unsuitable)

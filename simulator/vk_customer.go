@@ -1,6 +1,7 @@
 package simulator
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,8 +22,7 @@ type VKCustomer struct {
 	mu          sync.Mutex
 	first, last string
 	screen      string
-	avatar      bool
-	avatarPath  string
+	avatar      avatar
 	allowed     bool // has written, or allowed messages
 	blocked     bool // forbade messages
 	blacklisted bool // by the community
@@ -183,8 +183,9 @@ func (a *VKAccount) addCustomer(spec CustomerSpec) (customer, error) {
 	if a.users[id] != nil {
 		return nil, fmt.Errorf("vk customer %d exists already", id)
 	}
-	u := &VKCustomer{acct: a, number: id, first: spec.FirstName, last: spec.LastName, screen: spec.Username, avatar: spec.Avatar, allowed: spec.Started, receipts: spec.Receipts, cmid: 100}
+	u := &VKCustomer{acct: a, number: id, first: spec.FirstName, last: spec.LastName, screen: spec.Username, allowed: spec.Started, receipts: spec.Receipts, cmid: 100}
 	u.id, u.hash = spec.ID, filler(uint64(id), 3)
+	u.avatar = newAvatar(spec, u.hash)
 	if u.first == "" {
 		u.first = "Customer"
 	}
@@ -212,16 +213,13 @@ func (u *VKCustomer) object(fields string) map[string]any {
 		case "screen_name", "domain":
 			o[f] = u.screen
 		case "photo_200", "photo_100":
-			o[f] = u.acct.sim.BaseURL() + "/vk/media/icon.png"
-			if !u.avatar {
-				continue
+			// Without a picture, as to VK's own: the drawing of a camera.
+			o[f] = cmp.Or(u.avatar.address(u.acct.sim, "vk", 200), u.acct.sim.BaseURL()+"/vk/media/icon.png")
+		case "has_photo":
+			o[f] = 0
+			if u.avatar.shown {
+				o[f] = 1
 			}
-			if u.avatarPath == "" {
-				if b, err := makeBlob(FileSpec{Width: 200, Height: 200, Seed: u.hash}, "jpeg"); err == nil {
-					u.avatarPath = "/vk/media/" + u.acct.sim.media.put(b, u.acct.sim.cfg.Seed, 365*24*time.Hour) + "/avatar.jpg"
-				}
-			}
-			o[f] = u.acct.sim.BaseURL() + u.avatarPath
 		}
 	}
 	return o
@@ -715,7 +713,7 @@ func (u *VKCustomer) set(p CustomerPatch) error {
 	assign(&u.blocked, p.Blocked)
 	assign(&u.deactivated, p.Deactivated)
 	assign(&u.allowed, p.Started)
-	assign(&u.avatar, p.Avatar)
+	u.avatar.set(p, u.hash)
 	assign(&u.receipts, p.Receipts)
 	return nil
 }

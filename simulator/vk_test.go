@@ -3,6 +3,7 @@ package simulator_test
 import (
 	"bytes"
 	"fmt"
+	"image/jpeg"
 	"io"
 	"mime/multipart"
 	"net/http"
@@ -321,5 +322,48 @@ func TestVKActions(t *testing.T) {
 	}
 	if n := len(u.Transcript()); n < 15 {
 		t.Errorf("%d messages", n)
+	}
+}
+
+// Who has no picture has the drawing of a camera, and has_photo tells them apart.
+func TestVKPictures(t *testing.T) {
+	t.Parallel()
+	v := newVK(t, simulator.Config{})
+	with, err := v.acct.NewCustomer(simulator.CustomerSpec{Avatar: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	without, err := v.acct.NewCustomer(simulator.CustomerSpec{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	look := func(id string) (has any, address string) {
+		t.Helper()
+		r := v.call("users.get", "user_ids", id, "fields", "photo_200,has_photo")
+		return at(r, "response", 0, "has_photo"), str(at(r, "response", 0, "photo_200"))
+	}
+	has, first := look(with.ID())
+	wantEq(t, "has_photo", has, 1)
+	if has, camera := look(without.ID()); num(has) != 0 || !strings.HasSuffix(camera, "/icon.png") {
+		t.Errorf("without a picture: %v %s", has, camera)
+	}
+	resp, err := http.Get(first) //nolint:noctx // a test
+	if err != nil {
+		t.Fatal(err)
+	}
+	conf, err := jpeg.DecodeConfig(resp.Body)
+	resp.Body.Close()
+	if err != nil || conf.Width != 200 || conf.Height != 200 {
+		t.Errorf("picture: %+v %v", conf, err)
+	}
+	for _, patch := range []simulator.CustomerPatch{{Picture: new(uint64(1))}, {AvatarURL: new("https://cdn.example/x.jpg")}, {Avatar: new(false)}} {
+		if err := with.Set(patch); err != nil {
+			t.Fatal(err)
+		}
+		_, next := look(with.ID())
+		if next == first {
+			t.Errorf("%+v changes nothing", patch)
+		}
+		first = next
 	}
 }
