@@ -312,6 +312,8 @@ func (u *InfobipCustomer) pressButton(a InfobipAction) (Sent, error) {
 		switch b.Action {
 		case "url":
 			return Sent{Dropped: true}, nil
+		case "quick_reply":
+			return u.write(a, map[string]any{"type": "BUTTON", "text": b.Text, "payload": b.Data}, nil, nil)
 		case "list":
 			return u.write(a, map[string]any{"type": "INTERACTIVE_LIST_REPLY", "id": b.Data, "title": b.Text, "description": ""}, nil, nil)
 		}

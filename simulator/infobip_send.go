@@ -245,6 +245,7 @@ func (m *infobipMessage) template(raw []byte, a *InfobipAccount) *infobipProblem
 			Body *struct {
 				Placeholders *[]string `json:"placeholders"`
 			} `json:"body"`
+			Buttons []struct{ Type, Parameter string } `json:"buttons"`
 		} `json:"templateData"`
 	}
 	if json.Unmarshal(raw, &in) != nil || in.Name == "" || len(in.Name) > 512 || strings.Trim(in.Name, "abcdefghijklmnopqrstuvwxyz0123456789_") != "" {
@@ -259,6 +260,17 @@ func (m *infobipMessage) template(raw []byte, a *InfobipAccount) *infobipProblem
 	for _, p := range *in.Data.Body.Placeholders {
 		if strings.ContainsAny(p, "\n\t") || strings.Contains(p, "     ") {
 			return infobipBad("content.templateData.body.placeholders", "no line breaks, tabs or over four spaces")
+		}
+	}
+	if len(in.Data.Buttons) > 10 {
+		return infobipBad("content.templateData.buttons", "size must be between 0 and 10")
+	}
+	for _, b := range in.Data.Buttons {
+		if !slices.Contains([]string{"QUICK_REPLY", "URL", "COPY_CODE", "FLOW"}, b.Type) || b.Parameter == "" {
+			return infobipBad("content.templateData.buttons", "type and parameter must be given")
+		}
+		if b.Type == "QUICK_REPLY" {
+			m.buttons, m.keyboard = append(m.buttons, Button{Text: b.Parameter, Data: b.Parameter, Action: "quick_reply"}), bytes.Clone(raw)
 		}
 	}
 	m.text = in.Name + ": " + strings.Join(*in.Data.Body.Placeholders, ", ")

@@ -53,7 +53,7 @@ func ownLimits(a channels.Account) (channels.Limits, error) {
 //
 // Buttons are three at most; four to ten become a list behind a button, and so
 // do titles of 21 to 24 characters. One button with an address is a message of
-// its own kind.
+// its own kind. Beside a template they give its registered buttons their values.
 func (c *channel) Capabilities() message.Capabilities {
 	return message.Capabilities{
 		Platform: name,

@@ -144,6 +144,9 @@ func testCase() channeltest.Case {
 			{Name: "contact", Out: out(message.Content{Kind: message.KindContact, Contact: &message.Contact{Name: "Ivan Petrov", Phone: "+79160000001"}})},
 			{Name: "contact_nameless", Out: out(message.Content{Kind: message.KindContact, Contact: &message.Contact{Phone: "112"}})},
 			{Name: "template", Out: out(message.Content{Kind: message.KindTemplate, Template: &message.Template{Name: "order_ready", Language: "ru", Parameters: []string{"Anna", "118"}}})},
+			{Name: "template_buttons", Out: out(message.Content{Kind: message.KindTemplate, Template: &message.Template{Name: "order_ready", Language: "ru"}, Keyboard: inline(
+				message.KeyButton{Text: "Yes", Payload: "yes:118"}, message.KeyButton{Text: "No"},
+				message.KeyButton{Text: "Follow", Action: message.KeyURL, URL: "https://shop.example/118", Payload: "118"}, message.KeyButton{Text: "Shop", Action: message.KeyURL, URL: "https://shop.example"})})},
 			{Name: "template_bare", Out: out(message.Content{Kind: message.KindTemplate, Template: &message.Template{Name: "hello", Language: "en_GB"}})},
 		},
 		Calls: []channeltest.Call{
@@ -304,6 +307,7 @@ func TestRefusedByPlan(t *testing.T) {
 		"language":      {message.Outbound{Content: message.Content{Kind: message.KindTemplate, Template: &message.Template{Name: "x"}}}, message.RefusedInvalid},
 		"name":          {message.Outbound{Content: message.Content{Kind: message.KindTemplate, Template: &message.Template{Name: "X", Language: "ru"}}}, message.RefusedInvalid},
 		"long name":     {message.Outbound{Content: message.Content{Kind: message.KindTemplate, Template: &message.Template{Name: strings.Repeat("x", 513), Language: "ru"}}}, message.RefusedLimit},
+		"reply keys":    {message.Outbound{Content: message.Content{Kind: message.KindTemplate, Template: &message.Template{Name: "x", Language: "ru"}, Keyboard: &message.Keyboard{Kind: message.KeyboardReply, Rows: [][]message.KeyButton{numbered(1)}}}}, message.RefusedUnsupported},
 		"line break":    {message.Outbound{Content: message.Content{Kind: message.KindTemplate, Template: &message.Template{Name: "x", Language: "ru", Parameters: []string{"a\nb"}}}}, message.RefusedInvalid},
 	} {
 		_, err := c.Plan(&row.out)

@@ -14,13 +14,13 @@ import (
 // template, and as many of a text as its length asks for. A caption goes with a
 // leading picture, video or document; longer ones, and those beside other things,
 // follow as a text. With buttons the last part is a text, of up to 1024
-// characters. Errors are *message.Refusal.
+// characters, or a template. Errors are *message.Refusal.
 func (c *channel) Plan(out *message.Outbound) ([]message.Part, error) {
 	if out.Chat != "" && !isRecipient(out.Chat) {
 		return nil, refuse(message.RefusedInvalid, "not a customer of WhatsApp; use the phone in digits with the country's code, like 79261234567, or a user's id like RU.1234567890")
 	}
 	if k := out.Keyboard; k != nil {
-		if err := checkKeyboard(k); err != nil {
+		if err := checkKeyboard(k, out.Kind == message.KindTemplate); err != nil {
 			return nil, err
 		}
 	}
@@ -81,7 +81,7 @@ func (c *channel) contents(in *message.Content) ([]message.Content, error) {
 		return nil, refuse(message.RefusedUnsupported, "WhatsApp can't send %s with these fields", in.Kind)
 	}
 	pieces := channels.SplitText(rest, c.limits.Text, textLimit.Unit)
-	if in.Keyboard != nil {
+	if in.Keyboard != nil && in.Kind != message.KindTemplate {
 		if len(pieces) == 0 {
 			return nil, refuse(message.RefusedInvalid, "buttons need a text to stand under; add one")
 		}
@@ -99,9 +99,6 @@ func (c *channel) contents(in *message.Content) ([]message.Content, error) {
 
 func checkTemplate(in *message.Content) error {
 	t := in.Template
-	if in.Keyboard != nil {
-		return refuse(message.RefusedUnsupported, "a template's buttons are part of the template; send without a keyboard")
-	}
 	if t.Language == "" {
 		return refuse(message.RefusedInvalid, "a template needs template.language as it is registered, like ru or en_GB")
 	}
@@ -119,10 +116,14 @@ func checkTemplate(in *message.Content) error {
 	return nil
 }
 
-// checkKeyboard refuses what Capabilities can't express.
-func checkKeyboard(k *message.Keyboard) error {
+// checkKeyboard refuses what Capabilities can't express. A template's buttons are
+// registered with it, links among them; the keyboard only gives them their values.
+func checkKeyboard(k *message.Keyboard, template bool) error {
 	if k.Kind != message.KeyboardInline {
 		return refuse(message.RefusedUnsupported, "WhatsApp has buttons in the feed only; use keyboard.kind inline")
+	}
+	if template {
+		return nil
 	}
 	keys := slices.Concat(k.Rows...)
 	var titles, ids []string

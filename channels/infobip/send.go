@@ -64,14 +64,7 @@ func (c *channel) request(part *message.Part, link string) (kind string, body an
 	case message.KindContact:
 		kind, content = "contact", object{"contacts": []any{cardOf(part.Contact)}}
 	case message.KindTemplate:
-		t := part.Template
-		parameters := t.Parameters
-		if parameters == nil {
-			parameters = []string{}
-		}
-		return "template", object{"messages": []any{outgoing{From: c.sender, To: part.Chat, ID: messageID(part), Chat: part.Chat, Content: object{
-			"templateName": t.Name, "language": t.Language, "templateData": object{"body": object{"placeholders": parameters}},
-		}}}}
+		return "template", object{"messages": []any{outgoing{From: c.sender, To: part.Chat, ID: messageID(part), Chat: part.Chat, Content: templateOf(&part.Content)}}}
 	default:
 		kind, content = "text", object{"text": part.Text, "previewUrl": false}
 		if part.Keyboard != nil {
@@ -83,6 +76,27 @@ func (c *channel) request(part *message.Part, link string) (kind string, body an
 		m.Context = &quoted{id}
 	}
 	return kind, m
+}
+
+// templateOf is a template with its values. Buttons have one each where they have a
+// variable part: what comes back of a quick reply, the end of a link's address.
+func templateOf(in *message.Content) any {
+	data := object{"body": object{"placeholders": append([]string{}, in.Template.Parameters...)}}
+	if in.Keyboard != nil {
+		var buttons []any
+		for _, b := range slices.Concat(in.Keyboard.Rows...) {
+			switch {
+			case b.Action != message.KeyURL:
+				buttons = append(buttons, object{"type": "QUICK_REPLY", "parameter": payloadOf(b)})
+			case b.Payload != "":
+				buttons = append(buttons, object{"type": "URL", "parameter": b.Payload})
+			}
+		}
+		if buttons != nil {
+			data["buttons"] = buttons
+		}
+	}
+	return object{"templateName": in.Template.Name, "language": in.Template.Language, "templateData": data}
 }
 
 type media struct {
