@@ -284,7 +284,7 @@ func infobipParty(w *world) *party {
 	account, acct := infobipAccount(w)
 	type a = simulator.InfobipAction
 	does := func(action string, args a, sees message.Content) deed { return deed{by(infobipDo(action, args)), sees} }
-	const address = `"from":"` + infobipSender + `","to":"CUSTOMER","messageId":"ID"`
+	const address = `"from":"` + infobipSender + `","to":"CUSTOMER","messageId":"ID","callbackData":"CUSTOMER"`
 	gets := func(kind, content string) []string {
 		return []string{`POST /infobip/whatsapp/1/message/` + kind + ` {` + address + `,"urlOptions":{"shortenUrl":false,"trackClicks":false},"content":{` + content + `}}`}
 	}
