@@ -652,9 +652,6 @@ func (w *laneWriter) applyStatuses(batch *pgx.Batch, c *laneChat, found map[refe
 				c.id, s.update.PlatformID, s.update.Status, s.update.Failure, cmp.Or(timeOrNil(s.at), &s.stored.ReceivedAt))
 			continue
 		}
-		if r.direction != message.Out {
-			continue
-		}
 		at := cmp.Or(timeOrNil(s.at), &s.stored.ReceivedAt)
 		if s.update.UpTo {
 			// One report for everything that was sent so far.
@@ -666,6 +663,9 @@ func (w *laneWriter) applyStatuses(batch *pgx.Batch, c *laneChat, found map[refe
 				}
 				return err
 			})
+		}
+		if r.direction != message.Out {
+			continue // an answer given in the platform's own app, for instance
 		}
 		// Of several parts the last one speaks for the message, except for bad news.
 		if r.part != r.last && s.update.Status != message.StatusFailed {

@@ -282,6 +282,7 @@ type head struct {
 	Status     message.Status
 	FromChat   string
 	ForwardIDs []string
+	Known      []string
 }
 
 func (s *step) run(ctx context.Context, outcomes []queue.Outcome, chats []string) error {
@@ -302,7 +303,11 @@ func (s *step) run(ctx context.Context, outcomes []queue.Outcome, chats []string
 					array_remove(array[m.platform_message_id], null)) end, m.status,
 				coalesce(fc.external_id, ''), case when fc.id is null then null else coalesce(
 					(select array_agg(platform_message_id order by part) from message_parts p where p.message_id = f.id),
-					array_remove(array[f.platform_message_id], null)) end
+					array_remove(array[f.platform_message_id], null)) end,
+				case when o.op = 'send' and o.attempt > 0 then array(
+					select coalesce(p.platform_message_id, s.platform_message_id) from (
+						select id, platform_message_id from messages where chat_id = m.chat_id and direction = 'out' and platform_message_id is not null
+						order by seq desc limit 50) s left join message_parts p on p.message_id = s.id) end
 			from outbox_chats oc
 			cross join lateral (select * from outbox where chat_id = oc.chat_id order by id limit 1) o
 			join messages m on m.id = o.message_id
@@ -496,7 +501,8 @@ func (s *step) lockLimits(ctx context.Context, heads []head) (map[string]time.Ti
 }
 
 func (s *step) fill(c *queue.Claim, h *head) error {
-	c.Out = message.Outbound{ID: h.MessageID, Chat: h.Chat, Customer: h.Customer, ReplyTo: h.ReplyTo, SenderName: h.SenderName, SenderAvatar: h.Avatar, ExpiresAt: h.ExpiresAt}
+	c.Out = message.Outbound{ID: h.MessageID, Chat: h.Chat, Customer: h.Customer, ReplyTo: h.ReplyTo, SenderName: h.SenderName, SenderAvatar: h.Avatar, ExpiresAt: h.ExpiresAt,
+		Again: h.Attempt > 0, Known: h.Known}
 	if err := json.Unmarshal(h.Body, &c.Out.Content); err != nil {
 		return fmt.Errorf("reading body of message %s: %w", h.MessageID, err)
 	}

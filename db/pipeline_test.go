@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -532,6 +533,29 @@ func TestParkedBetweenTransactionsIsSwept(t *testing.T) {
 	}
 }
 
+// What is tried again knows it, and which messages of the chat are known to be out.
+func TestSecondAttemptKnowsTheOthers(t *testing.T) {
+	t.Parallel()
+	d, pool := open(t)
+	chat := chatWith(t, d, pool, account(t, d), "c")
+	send(t, d, chat, "0")
+	c := step(t, d, node, nil, chat)[0]
+	step(t, d, node, []queue.Outcome{{Claim: &c, Kind: queue.OutcomeSent, IDs: []string{"o0"}}})
+	send(t, d, chat, "1")
+	c = step(t, d, node, nil, chat)[0]
+	step(t, d, node, []queue.Outcome{{Claim: &c, Kind: queue.OutcomePart, IDs: []string{"o1a", "o1b"}}})
+	c = step(t, d, node, nil, chat)[0]
+	if c.Out.Again || len(c.Out.Known) != 0 {
+		t.Errorf("a first attempt: %+v", c.Out)
+	}
+	step(t, d, node, []queue.Outcome{{Claim: &c, Kind: queue.OutcomeRetry}})
+	c = step(t, d, node, nil, chat)[0]
+	slices.Sort(c.Out.Known)
+	if !c.Out.Again || !slices.Equal(c.Out.Known, []string{"o0", "o1a", "o1b"}) {
+		t.Errorf("a second attempt: %+v", c.Out)
+	}
+}
+
 func TestSeenMarksEarlierMessages(t *testing.T) {
 	t.Parallel()
 	d, pool := open(t)
@@ -546,6 +570,14 @@ func TestSeenMarksEarlierMessages(t *testing.T) {
 	drainAll(t, d)
 	if got := scalar[string](t, pool, `select string_agg(status, ' ' order by seq) from messages where direction = 'out'`); got != "read read sent" {
 		t.Errorf("statuses = %s, want read read sent", got)
+	}
+	// The last message that was read may be one that came in: an answer that somebody gave in the platform's own app.
+	appendAll(t, d, raw(acc, "app", text("c", "answered in the app", "x")))
+	drainAll(t, d)
+	appendAll(t, d, raw(acc, "seen it", message.Update{Kind: message.UpdateStatus, Chat: "c", PlatformID: "answered in the app", Status: message.StatusRead, UpTo: true}))
+	drainAll(t, d)
+	if got := scalar[string](t, pool, `select string_agg(status, ' ' order by seq) from messages where direction = 'out'`); got != "read read read" {
+		t.Errorf("statuses = %s, want all read", got)
 	}
 }
 

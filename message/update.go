@@ -77,6 +77,11 @@ type Outbound struct {
 	ReplyTo      string // platform id of the message replied to, "" if none
 	SenderName   string // the operator's name, for channels that show it
 	SenderAvatar string // public address of the operator's picture
+	// Again says that this part was tried before, so that it may have arrived
+	// already. Known are then the platform's ids of the chat's latest outbound
+	// messages, to tell others from it in the platform's history.
+	Again bool
+	Known []string
 	// ExpiresAt ends the message's time to live: platforms that keep messages are
 	// told to give up then. Zero when it isn't known.
 	ExpiresAt time.Time
