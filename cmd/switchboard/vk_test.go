@@ -175,7 +175,7 @@ func (d *vkDesk) profile(t *testing.T, chat string) {
 	polled(t, "name and avatar of the customer", 20*time.Second, func() bool {
 		var c switchboard.Chat
 		d.rest("GET", "/api/v1/chats/"+chat, d.token, nil, 200, &c)
-		return c.Customer != nil && c.Customer.Name == "Анна Котова" && strings.HasSuffix(c.Customer.Avatar, "/avatar.jpg")
+		return c.Customer != nil && c.Customer.Name == "Анна Котова" && strings.HasPrefix(c.Customer.Avatar, "/files/")
 	})
 }
 
