@@ -139,7 +139,7 @@ func (p *mfmsPlatform) serveHPX(w http.ResponseWriter, r *http.Request, rest str
 		if len(customers) > 0 {
 			c.rec.Customer = customers[0]
 		}
-		c.rec.Body = mustJSON(strings.ReplaceAll(string(body), "<password>"+in.Password+"</password>", "<password><token></password>"))
+		c.rec.Body = mustJSON(strings.ReplaceAll(string(body), "<password>"+in.Password+"</password>", "<password>***</password>"))
 	}
 	if c.inject(a.sim, c.root, customers...) {
 		return

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"encoding/xml"
 	"net/http"
 	"slices"
 	"strings"
@@ -19,11 +20,17 @@ const mfmsToken = "acme:s3cret of MFMS"
 // person tells MFMS.
 func mfmsAccount(w *world) (string, *simulator.MFMSAccount) {
 	w.t.Helper()
+	return mfmsAccountBy(w, "json", "/mfms")
+}
+
+// mfmsAccountBy adds one of a dialect, whose connector is at path.
+func mfmsAccountBy(w *world, dialect, path string) (string, *simulator.MFMSAccount) {
+	w.t.Helper()
 	acct := w.sim.MFMS(mfmsToken)
 	login, password, _ := strings.Cut(mfmsToken, ":")
 	a, err := w.sys.admin.AddAccount(w.t.Context(), "test", "mfms", "Test mfms", map[string]string{
 		"login": login, "password": password, "sender": "ACME_WA", "webhook_user": "switchboard", "webhook_password": "s3cret-pass",
-		"api_base": w.base + "/mfms", "rate": "0",
+		"dialect": dialect, "api_base": w.base + path, "rate": "0",
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -99,8 +106,25 @@ type mfmsDesk struct {
 func newMFMSDesk(t *testing.T) *mfmsDesk {
 	t.Helper()
 	w := start(t)
-	d := &mfmsDesk{t: t}
-	d.account, d.acct = mfmsAccount(w)
+	return mfmsDeskOf(w, mfmsAccount)
+}
+
+// newHPXDesk is one whose account speaks XML.
+func newHPXDesk(t *testing.T) *mfmsDesk {
+	t.Helper()
+	w := start(t)
+	return mfmsDeskOf(w, hpxAccount)
+}
+
+func hpxAccount(w *world) (string, *simulator.MFMSAccount) {
+	w.t.Helper()
+	return mfmsAccountBy(w, "hpx", "/mfms/acme/connector0/service")
+}
+
+func mfmsDeskOf(w *world, account func(*world) (string, *simulator.MFMSAccount)) *mfmsDesk {
+	w.t.Helper()
+	d := &mfmsDesk{t: w.t}
+	d.account, d.acct = account(w)
 	d.inbound = lookOn(w)
 	d.who = d.acct.Customer("79261234567")
 	d.who.SendText("hello")
@@ -416,9 +440,10 @@ func TestMFMSWebhook(t *testing.T) {
 		{"", "", "{}", 401},
 		{"switchboard", "wrong", "{}", 403},
 		{"stranger", "s3cret-pass", "{}", 403},
-		{"switchboard", "s3cret-pass", "<xml/>", 400},
+		{"switchboard", "s3cret-pass", "<xml>", 400},
 		{"switchboard", "s3cret-pass", "[]", 200},
 		{"switchboard", "s3cret-pass", `{"what":"is this"}`, 200},
+		{"switchboard", "s3cret-pass", `<what>is this</what>`, 200},
 	} {
 		if got := post(c.user, c.password, c.body); got != c.want {
 			t.Errorf("%s of %q: %d, want %d", c.body, c.user, got, c.want)
@@ -441,6 +466,202 @@ func TestMFMSWebhook(t *testing.T) {
 	polled(t, "update in quarantine", 10*time.Second, func() bool {
 		var q struct{ Items []json.RawMessage }
 		d.rest("GET", "/api/v1/quarantine", d.token, nil, 200, &q)
-		return len(q.Items) == 1
+		return len(q.Items) == 2
+	})
+}
+
+// Over the XML connector texts go out and are reported as read; what customers
+// write comes in JSON as ever; nothing else is offered.
+func TestHPX(t *testing.T) {
+	t.Parallel()
+	d := newHPXDesk(t)
+	type object = map[string]any
+	long := strings.Repeat("я", 4097)
+	for _, c := range []struct {
+		text string
+		want []string
+	}{{"Price < 5 & \"more\" ]]> 😀\nsecond line", nil}, {long, []string{long[:8192], "я"}}} {
+		if c.want == nil {
+			c.want = []string{c.text}
+		}
+		before := len(d.who.Messages())
+		m := d.op.send(object{"chat_id": d.chat, "client_id": c.text[:10], "kind": "text", "text": c.text})
+		read := d.op.message("read message", func(x *message.Message) bool { return x.ID == m.ID && x.Status == message.StatusRead })
+		got := d.who.Messages()[before:]
+		for i, x := range got {
+			if len(got) != len(c.want) || x.Text != c.want[i] {
+				t.Errorf("the customer sees %d messages, %.50q", len(got), x.Text)
+			}
+		}
+		if len(got) == 0 || read.PlatformMessageID == nil || *read.PlatformMessageID != got[0].ID {
+			t.Errorf("message = %s", asJSON(read))
+		}
+	}
+	var request struct {
+		XMLName xml.Name
+		Message struct {
+			ClientID string `xml:"clientId,attr"`
+			Address  string `xml:"address"`
+			Subject  string `xml:"subject"`
+			Priority string `xml:"priority"`
+			Validity int    `xml:"validityPeriodSeconds"`
+			Comment  string `xml:"comment"`
+			Type     string `xml:"instantMessageType"`
+			Kind     string `xml:"contentType"`
+		} `xml:"payload>instantMessageList>instantMessage"`
+	}
+	var body string
+	if err := json.Unmarshal(d.sends()[1].Body, &body); err != nil { // the first one was of the check
+		t.Fatal(err)
+	}
+	m := &request.Message
+	if err := xml.Unmarshal([]byte(body), &request); err != nil || request.XMLName.Local != "consumeInstantMessageRequest" || len(m.ClientID) != 32 || m.Address != "79261234567" ||
+		m.Subject != "ACME_WA" || m.Priority != "normal" || m.Validity < 86300 || m.Validity > 86400 || len(m.Comment) != 36 || m.Type != "whatsapp" || m.Kind != "text" {
+		t.Errorf("request = %s, %v", body, err)
+	}
+
+	for name, words := range map[string]simulator.MFMSAction{"text": {Text: "again"}, "newer form": {Text: "and again", Pulse: true}} {
+		if _, err := d.who.Do("text", words); err != nil {
+			t.Fatal(err)
+		}
+		d.op.message(name, func(m *message.Message) bool { return m.Text == words.Text })
+	}
+
+	// Refused, each with the name of what is missing.
+	files := map[string]string{}
+	for _, name := range []string{"cat.jpg", "clip.mp4", "bill.pdf", "song.mp3", "say.ogg", "hi.webp"} {
+		files[name] = d.upload(d.token, name, fileBytes(t, name))
+	}
+	ours := d.op.send(object{"chat_id": d.chat, "client_id": "ours", "kind": "text", "text": "ours"})
+	before := len(d.sends())
+	for name, params := range map[string]object{
+		"image":    {"kind": "image", "files": []string{files["cat.jpg"]}},
+		"video":    {"kind": "video", "files": []string{files["clip.mp4"]}},
+		"document": {"kind": "document", "files": []string{files["bill.pdf"]}},
+		"audio":    {"kind": "audio", "files": []string{files["song.mp3"]}},
+		"voice":    {"kind": "voice", "files": []string{files["say.ogg"]}},
+		"sticker":  {"kind": "sticker", "files": []string{files["hi.webp"]}},
+		"location": {"kind": "location", "location": object{"lat": 55.75, "lon": 37.61}},
+		"contact":  {"kind": "contact", "contact": object{"name": "Service", "phone": "+78000000000"}},
+		"template": {"kind": "template", "text": "x", "template": object{"name": "x", "language": "ru"}},
+		"buttons":  {"kind": "text", "text": "x", "keyboard": object{"kind": "inline", "rows": [][]object{{{"text": "Yes"}}}}},
+		"keyboard": {"kind": "text", "text": "x", "keyboard": object{"kind": "reply", "rows": [][]object{{{"text": "Yes"}}}}},
+		"quote":    {"kind": "text", "text": "x", "reply_to": ours.ID},
+	} {
+		params["chat_id"], params["client_id"] = d.chat, name
+		if err := d.op.try("message.send", params, nil); err == nil || err.Code != 1003 || err.Data.Detail == "" {
+			t.Errorf("%s: %v, want 1003", name, err)
+		}
+	}
+	for method, params := range map[string]object{"message.edit": {"message_id": ours.ID, "text": "x"}, "message.delete": {"message_id": ours.ID}} {
+		if err := d.op.try(method, params, nil); err == nil || err.Code != 1003 {
+			t.Errorf("%s: %v, want 1003", method, err)
+		}
+	}
+	if n := len(d.sends()) - before; n != 0 {
+		t.Errorf("%d messages went out", n)
+	}
+}
+
+// The connector's codes, reports of several messages in one callback, and a report
+// that comes before we know the message's id.
+func TestHPXFaults(t *testing.T) {
+	t.Parallel()
+	d := newHPXDesk(t)
+	fault := func(f simulator.Fault) {
+		t.Helper()
+		f.Platform, f.Count = "mfms", 1
+		if _, err := d.sim.Fault(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const method = "consumeInstantMessageRequest"
+	send := func(words string) message.Message {
+		t.Helper()
+		var r struct{ Message message.Message }
+		d.op.call("message.send", map[string]any{"chat_id": d.chat, "client_id": words, "kind": "text", "text": words}, &r)
+		return r.Message
+	}
+	reach := func(m message.Message, status message.Status) message.Message {
+		t.Helper()
+		return d.op.message(string(status), func(x *message.Message) bool { return x.ID == m.ID && x.Status == status })
+	}
+	// The first answer is lost: the reports of that message wait until the repeat is
+	// refused with its id.
+	fault(simulator.Fault{Kind: simulator.FaultCutAfter, Method: method})
+	reach(send("answer lost"), message.StatusRead)
+	for _, f := range []simulator.Fault{
+		{Kind: simulator.FaultError, Method: method},
+		{Kind: simulator.FaultThrottle, Method: method, RetryAfter: 1},
+		{Kind: simulator.FaultCut, Method: method},
+		{Kind: simulator.FaultDuplicate, Method: "delivered"},
+		{Kind: simulator.FaultReorder, Method: "delivered"},
+	} {
+		fault(f)
+		reach(send("despite "+f.Kind), message.StatusRead)
+	}
+	texts := map[string]int{}
+	for _, m := range d.who.Messages() {
+		texts[m.Text]++
+	}
+	for words, n := range texts {
+		if n != 1 {
+			t.Errorf("%q is there %d times", words, n)
+		}
+	}
+
+	for code, kind := range map[string]message.ErrorKind{
+		"error-syntax": message.ErrInvalid, "error-content-type-format": message.ErrInvalid, "error-of-the-future": message.ErrInvalid,
+	} {
+		fault(simulator.Fault{Kind: simulator.FaultError, Method: method, Description: code})
+		if failed := reach(send(code), message.StatusFailed); failed.Error == nil || failed.Error.Kind != kind || failed.Error.Code != code {
+			t.Errorf("%s: %+v", code, failed.Error)
+		}
+	}
+	// One message's bad address is that one's alone.
+	fault(simulator.Fault{Kind: simulator.FaultError, Method: method, Description: "error-address-format"})
+	bad, good := send("bad address"), send("good address")
+	if failed := reach(bad, message.StatusFailed); failed.Error == nil || failed.Error.Kind != message.ErrRecipient || failed.Error.Code != "error-address-format" {
+		t.Errorf("error = %+v", failed.Error)
+	}
+	reach(good, message.StatusRead)
+
+	// Two messages in one callback.
+	quiet := simulator.CustomerPatch{Receipts: new("none")}
+	if err := d.who.Set(quiet); err != nil {
+		t.Fatal(err)
+	}
+	one, two := reach(send("one"), message.StatusSent), reach(send("two"), message.StatusSent)
+	document := "<provideInstantMessageDlvStatusResponse><payload><code>ok</code><instantMessageList>"
+	for _, m := range []message.Message{one, two} {
+		document += `<instantMessage providerId="` + *m.PlatformMessageID + `"><code>ok</code><instantMessageDlvStatus><dlvStatus>delivered</dlvStatus><dlvStatusAt>2026-01-01 13:00:05</dlvStatusAt><dlvError/></instantMessageDlvStatus></instantMessage>`
+	}
+	if _, err := d.acct.Inject(document + "</instantMessageList></payload></provideInstantMessageDlvStatusResponse>"); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range []message.Message{one, two} {
+		if got := reach(m, message.StatusDelivered); !got.StatusAt.Equal(time.Date(2026, 1, 1, 10, 0, 5, 0, time.UTC)) {
+			t.Errorf("delivered at %v", got.StatusAt)
+		}
+	}
+
+	if _, err := d.who.Do("block", simulator.MFMSAction{}); err != nil {
+		t.Fatal(err)
+	}
+	if failed := reach(send("hello?"), message.StatusFailed); failed.Error == nil || failed.Error.Code != "user-blocked" {
+		t.Errorf("error = %+v", failed.Error)
+	}
+	polled(t, "unreachable customer", 10*time.Second, func() bool {
+		var chat switchboard.Chat
+		d.rest("GET", "/api/v1/chats/"+d.chat, d.token, nil, 200, &chat)
+		return !chat.Customer.Reachable
+	})
+
+	fault(simulator.Fault{Kind: simulator.FaultUnauthorized, Method: method})
+	send("who are you?")
+	polled(t, "paused account", 10*time.Second, func() bool {
+		var account switchboard.Account
+		d.rest("GET", "/api/v1/accounts/"+d.account, d.token, nil, 200, &account)
+		return account.State == switchboard.AccountPaused && strings.Contains(account.Reason, "error-auth")
 	})
 }
