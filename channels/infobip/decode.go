@@ -145,6 +145,9 @@ func inbound(r *received, e *envelope, chat string) ([]message.Update, error) {
 	if isPhone(chat) {
 		// WhatsApp's address is the phone: Infobip vouches for it.
 		base.Customer.Phone = "+" + chat
+		if user := string(e.User); isUserID(user) {
+			base.Aliases = []string{user} // the chat's key while they hid the phone
+		}
 	}
 	if m.Type == "REACTION" {
 		base.Quiet = true

@@ -181,6 +181,8 @@ func TestInfobipOutbound(t *testing.T) {
 			[]string{`contact {"contacts":[{"name":{"firstName":"Service","formattedName":"Service"},"phones":[{"phone":"+78000000000","type":"CELL","waId":"78000000000"}]}]}`}},
 		{"template", object{"kind": "template", "template": object{"name": "order_ready", "language": "ru", "parameters": []string{"Anna", "118"}}}, nil,
 			[]string{`template {"templateName":"order_ready","language":"ru","templateData":{"body":{"placeholders":["Anna","118"]}}}`}},
+		{"template with buttons", object{"kind": "template", "template": object{"name": "hello", "language": "ru"}, "keyboard": keys(2)}, nil,
+			[]string{`template {"templateName":"hello","language":"ru","templateData":{"body":{"placeholders":[]},"buttons":[{"type":"QUICK_REPLY","parameter":"y"},{"type":"QUICK_REPLY","parameter":"No"}]}}`}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			before := len(d.sends())
@@ -454,5 +456,42 @@ func TestInfobipWebhook(t *testing.T) {
 	d.op.message("last", func(m *message.Message) bool { return m.Text == "last" })
 	if n := len(d.history(d.chat)); n != 2 {
 		t.Errorf("%d messages in the chat", n)
+	}
+}
+
+// Who hides the phone is answered all the same, and goes on in the same chat when
+// the phone is shown; from then on the phone book has it.
+func TestInfobipHiddenPhone(t *testing.T) {
+	t.Parallel()
+	d := newInfobipDesk(t)
+	who := d.acct.Customer("79261234569")
+	if _, err := who.Do("hide", simulator.InfobipAction{}); err != nil {
+		t.Fatal(err)
+	}
+	who.SendText("who am I?")
+	asked := d.op.message("question", func(m *message.Message) bool { return m.Text == "who am I?" })
+	d.op.call("chat.accept", map[string]any{"chat_id": asked.ChatID}, nil)
+	sent := d.op.send(map[string]any{"chat_id": asked.ChatID, "client_id": "answer", "kind": "text", "text": "a friend"})
+	d.op.message("read", func(m *message.Message) bool { return m.ID == sent.ID && m.Status == message.StatusRead })
+	var chat switchboard.Chat
+	d.rest("GET", "/api/v1/chats/"+asked.ChatID, d.token, nil, 200, &chat)
+	if chat.Customer.ExternalID != who.UserID() || chat.Customer.Phone != "" {
+		t.Errorf("the customer is %s", asJSON(chat.Customer))
+	}
+	if _, err := who.Do("show", simulator.InfobipAction{}); err != nil {
+		t.Fatal(err)
+	}
+	who.SendText("it's me")
+	if m := d.op.message("answer", func(m *message.Message) bool { return m.Text == "it's me" }); m.ChatID != asked.ChatID {
+		t.Errorf("a chat of its own: %s", asJSON(m))
+	}
+	var started struct{ Chat switchboard.Chat }
+	d.op.call("chat.start", map[string]any{"account_id": d.account, "phone": "+79261234569"}, &started)
+	if started.Chat.ID != asked.ChatID || started.Chat.Customer.Phone != "+79261234569" {
+		t.Errorf("by phone: %s", asJSON(started.Chat))
+	}
+	d.op.send(map[string]any{"chat_id": asked.ChatID, "client_id": "again", "kind": "text", "text": "hello again"})
+	if all := who.WaitMessages(2, 10*time.Second); len(all) != 2 || all[1].Text != "hello again" {
+		t.Errorf("the customer sees %+v", all)
 	}
 }
