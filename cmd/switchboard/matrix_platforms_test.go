@@ -172,7 +172,7 @@ func vkParty(w *world) *party {
 	number := regexp.MustCompile(`_[0-9]+_[0-9a-f]{8}$`)
 	p := &party{
 		account: w.account("vk", vkToken, map[string]string{"group_id": fmt.Sprint(acct.GroupID())}), customer: newHuman(acct.NewCustomer), requests: acct.Requests,
-		background: []string{"a_check", "groups.getLongPollServer", "users.get", "messages.sendMessageEventAnswer"},
+		background: []string{"a_check", "groups.getLongPollServer", "users.get", "messages.getConversations", "messages.getHistory", "messages.sendMessageEventAnswer"},
 		sticker:    "cat.png",
 		scrub: func(request object) {
 			for k, word := range map[string]string{"random_id": "RANDOM", "file": "UPLOADED", "hash": "UPLOADED"} {
@@ -242,7 +242,7 @@ func okParty(w *world) *party {
 	token := regexp.MustCompile(`^p?s[0-9a-f]{15,16}==$`)
 	return &party{
 		account: w.account("ok", okToken, map[string]string{"secret": okSecret}), customer: newHuman(acct.NewCustomer), requests: acct.Requests,
-		background: []string{"me/subscriptions"},
+		background: []string{"me/subscriptions", "me/chats", "GET me/messages"},
 		scrub: func(request object) {
 			m, _ := request["message"].(object)
 			attachments, _ := m["attachments"].([]any)
