@@ -495,3 +495,47 @@ func TestInfobipHiddenPhone(t *testing.T) {
 		t.Errorf("the customer sees %+v", all)
 	}
 }
+
+// Reports that come late, twice and in the wrong order leave a message where it
+// got furthest; what Infobip tells afterwards only makes it fail.
+func TestInfobipReports(t *testing.T) {
+	t.Parallel()
+	d := newInfobipDesk(t)
+	for i, c := range []struct {
+		name  string
+		fault simulator.Fault
+	}{
+		{"delivered after seen", simulator.Fault{Kind: simulator.FaultReorder, Method: "DELIVERY"}},
+		{"delivered twice", simulator.Fault{Kind: simulator.FaultDuplicate, Method: "DELIVERY"}},
+		{"seen twice", simulator.Fault{Kind: simulator.FaultLostAnswer, Method: "SEEN"}},
+		{"forged at first", simulator.Fault{Kind: simulator.FaultBadSignature, Method: "SEEN"}},
+		{"never delivered", simulator.Fault{Kind: simulator.FaultDrop, Method: "DELIVERY"}},
+	} {
+		c.fault.Count = 1
+		if _, err := d.sim.Fault(c.fault); err != nil {
+			t.Fatal(err)
+		}
+		sent := d.op.send(map[string]any{"chat_id": d.chat, "client_id": c.name, "kind": "text", "text": c.name})
+		d.op.message("read "+c.name, func(m *message.Message) bool { return m.ID == sent.ID && m.Status == message.StatusRead })
+		if i == 0 { // delivered is on its way still
+			polled(t, "late report", 10*time.Second, func() bool { return len(d.acct.Callbacks("DELIVERY")) == 1 && d.acct.Pending() == 0 })
+		}
+	}
+	d.who.SendText("all seen")
+	d.op.message("last", func(m *message.Message) bool { return m.Text == "all seen" })
+	for _, m := range d.history(d.chat) {
+		if m.Direction == message.Out && m.Status != message.StatusRead {
+			t.Errorf("%s is %s", m.Text, m.Status)
+		}
+	}
+	for code, kind := range map[int]message.ErrorKind{7013: message.ErrUnavailable, 7022: message.ErrInvalid, 7011: message.ErrAccount} {
+		if _, err := d.sim.Fault(simulator.Fault{Kind: simulator.FaultError, Method: "text", Code: code, Count: 1}); err != nil {
+			t.Fatal(err)
+		}
+		d.fails(d.chat, fmt.Sprint(code), map[string]any{"kind": "text", "text": fmt.Sprint(code)}, kind, fmt.Sprint(code))
+	}
+	if _, err := d.sim.Fault(simulator.Fault{Kind: simulator.FaultBlocked, Method: "text", Count: 1}); err != nil {
+		t.Fatal(err)
+	}
+	d.fails(d.chat, "blocked", map[string]any{"kind": "text", "text": "blocked"}, message.ErrRecipient, "7003")
+}
