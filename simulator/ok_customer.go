@@ -478,9 +478,16 @@ func (u *OKCustomer) past(from, to int64, count int) []any {
 			}
 			continue
 		}
+		m := map[string]any{"text": s.m.text, "seq": s.order, "mid": s.mid}
+		var sent struct {
+			Attachments []okAttachment `json:"attachments"`
+		}
+		if json.Unmarshal(s.m.raw, &sent) == nil && len(sent.Attachments) > 0 {
+			m["attachments"] = sent.Attachments
+		}
 		out = append(out, map[string]any{
 			"sender": map[string]any{"user_id": u.acct.group, "name": u.acct.name}, "recipient": map[string]any{"chat_id": u.chat},
-			"message": map[string]any{"text": s.m.text, "seq": s.order, "mid": s.mid}, "timestamp": at,
+			"message": m, "timestamp": at,
 		})
 	}
 	return out

@@ -75,11 +75,20 @@ func attachmentType(k message.Kind) string {
 
 // Send implements channels.Channel: the part's files are uploaded, then the
 // message is sent. While OK says that a file is not ready the same is said
-// again, with the pauses of readyWaits, as long as ctx allows.
+// again, with the pauses of readyWaits, as long as ctx allows. What was tried before
+// is looked for in the chat first.
 func (c *channel) Send(ctx context.Context, part *message.Part) (message.Receipt, error) {
 	to, err := recipient(part.Chat)
 	if err != nil {
 		return message.Receipt{}, &message.Error{Kind: message.ErrInvalid, Detail: "the chat's key is not one of OK"}
+	}
+	if part.Again && to.Chat != "" {
+		switch mid, failure := c.arrived(ctx, part, to.Chat, wordsOf(part)); {
+		case failure != nil:
+			return message.Receipt{}, failure
+		case mid != "":
+			return message.Receipt{IDs: []string{mid}, Note: "an earlier attempt had arrived"}, nil
+		}
 	}
 	for fresh := false; ; fresh = true {
 		tokens, known, failure := c.uploads(ctx, part, fresh)
@@ -115,17 +124,22 @@ func (c *channel) sendReady(ctx context.Context, part *message.Part, to target, 
 	}
 }
 
+// wordsOf is the text that a part is sent with.
+func wordsOf(part *message.Part) string {
+	if part.Text == "" && len(part.Files) > 0 {
+		return textBeside(&part.Files[0])
+	}
+	return part.Text
+}
+
 func (c *channel) sendOnce(ctx context.Context, part *message.Part, to target, tokens []string) (message.Receipt, *message.Error) {
-	m := outgoing{Text: part.Text}
+	m := outgoing{Text: wordsOf(part)}
 	m.ReplyTo, _, _ = strings.Cut(part.ReplyTo, pieceMark)
 	if !strings.HasPrefix(m.ReplyTo, "mid:") {
 		m.ReplyTo = "" // a press, or a system event: nothing that OK could quote
 	}
 	for _, token := range tokens {
 		m.Attachments = append(m.Attachments, sent{Type: attachmentType(part.Kind), Payload: byToken{token}})
-	}
-	if m.Text == "" && len(part.Files) > 0 {
-		m.Text = textBeside(&part.Files[0])
 	}
 	if k := part.Keyboard; k != nil && k.Kind == message.KeyboardInline {
 		m.Attachments = append(m.Attachments, keyboard(k))

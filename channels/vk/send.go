@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"switchboard/channels"
 	"switchboard/message"
@@ -21,11 +22,20 @@ func (c *channel) Send(ctx context.Context, part *message.Part) (message.Receipt
 	if err != nil {
 		return message.Receipt{}, err
 	}
+	random := randomID(part.ID, part.Index)
+	if part.Again && c.now().Sub(channels.MadeAt(part.ID)) > randomLife {
+		switch receipt, err := c.arrived(ctx, peer, random); {
+		case err != nil:
+			return message.Receipt{}, err
+		case receipt.IDs != nil:
+			return receipt, nil
+		}
+	}
 	p, err := c.body(ctx, peer, part)
 	if err != nil {
 		return message.Receipt{}, err
 	}
-	p.Set("random_id", number(randomID(part.ID, part.Index)))
+	p.Set("random_id", number(random))
 	var notes []string
 	for {
 		receipt, err := c.send(ctx, peer, p)
@@ -119,6 +129,37 @@ func (c *channel) send(ctx context.Context, peer int64, p url.Values) (message.R
 		return message.Receipt{Note: "accepted without its number in the chat"}, nil
 	}
 	return message.Receipt{IDs: []string{number(r.CMID)}}, nil
+}
+
+// randomLife is less than the hour for which VK knows a random_id.
+const randomLife = 50 * time.Minute
+
+// arrived looks in the chat for what an earlier attempt may have left there. Errors
+// are *message.Error.
+func (c *channel) arrived(ctx context.Context, peer, random int64) (message.Receipt, error) {
+	raw, err := c.patiently(ctx, "messages.getHistory", url.Values{
+		"peer_id": {number(peer)}, "count": {strconv.Itoa(missedPage)}, "group_id": {number(c.group)},
+	})
+	if err != nil {
+		if err := c.unlessPasses(err); err != nil {
+			return message.Receipt{}, c.classify(err, true)
+		}
+		return message.Receipt{}, nil // VK does not show it
+	}
+	var history struct {
+		Items []struct {
+			Out      flag  `json:"out"`
+			CMID     int64 `json:"conversation_message_id"`
+			RandomID int64 `json:"random_id"`
+		} `json:"items"`
+	}
+	_ = lenient(raw, &history)
+	for _, m := range history.Items {
+		if bool(m.Out) && m.RandomID == random && m.CMID > 0 {
+			return message.Receipt{IDs: []string{number(m.CMID)}, Note: "an earlier attempt had arrived"}, nil
+		}
+	}
+	return message.Receipt{}, nil
 }
 
 // randomID is the key under which VK knows a repeat: 1 to 2147483647, the same for

@@ -700,6 +700,61 @@ func TestSessionIsRenewed(t *testing.T) {
 	}
 }
 
+// VK knows a random_id for an hour; later the chat is looked into before a repeat.
+func TestSecondAttemptAfterAnHour(t *testing.T) {
+	t.Parallel()
+	const id = "0199a8c0-de00-7000-8000-000000000001"
+	made := channels.MadeAt(id)
+	item := func(out int, random int64) string {
+		return fmt.Sprintf(`{"out":%d,"conversation_message_id":7,"random_id":%d}`, out, random)
+	}
+	ours := randomID(id, 1)
+	for _, row := range []struct {
+		name    string
+		history channeltest.Response
+		after   time.Duration
+		first   bool
+		want    string
+	}{
+		{name: "first attempt", after: 2 * time.Hour, first: true, history: channeltest.Response{Body: item(1, ours)}, want: "119 by send"},
+		{name: "within the hour", after: 40 * time.Minute, history: channeltest.Response{Body: item(1, ours)}, want: "119 by send"},
+		{name: "arrived", after: 2 * time.Hour, history: channeltest.Response{Body: item(1, 5) + "," + item(1, ours)}, want: "7 by getHistory"},
+		{name: "another part", after: 2 * time.Hour, history: channeltest.Response{Body: item(1, randomID(id, 0))}, want: "119 by getHistory send"},
+		{name: "of the customer", after: 2 * time.Hour, history: channeltest.Response{Body: item(0, ours)}, want: "119 by getHistory send"},
+		{name: "no right", after: 2 * time.Hour, history: refusal(15), want: "119 by getHistory send"},
+		{name: "out of order", after: 2 * time.Hour, history: refusal(10), want: "unavailable by getHistory"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			p := channeltest.NewPlatform(t, func(r *channeltest.Request) channeltest.Response {
+				if !strings.HasSuffix(r.Path, "getHistory") {
+					return vkAnswer(r)
+				}
+				if h := row.history; strings.HasPrefix(h.Body, `{"error"`) {
+					return h
+				}
+				return channeltest.Response{Body: `{"response":{"items":[` + row.history.Body + `]}}`}
+			})
+			c := openAt(t, p)
+			c.now = func() time.Time { return made.Add(row.after) }
+			o := text("x", nil)
+			o.ID, o.Chat, o.Again = id, testPeer, !row.first
+			receipt, err := c.Send(t.Context(), &message.Part{Index: 1, Of: 2, Outbound: o})
+			got := strings.Join(receipt.IDs, " ")
+			if e := message.Classify(err); e != nil {
+				got = string(e.Kind)
+			}
+			got += " by"
+			for _, r := range p.Requests() {
+				got += " " + strings.TrimPrefix(r.Path, "/method/messages.")
+			}
+			if got != row.want {
+				t.Errorf("%s, want %s; %v", got, row.want, err)
+			}
+		})
+	}
+}
+
 func TestRandomID(t *testing.T) {
 	t.Parallel()
 	seen := map[int64]bool{}

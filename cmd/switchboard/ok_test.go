@@ -363,6 +363,7 @@ func TestOKFaults(t *testing.T) {
 		{Kind: simulator.FaultHTML},
 		{Kind: simulator.FaultThrottle, RetryAfter: 1},
 		{Kind: simulator.FaultCut},
+		{Kind: simulator.FaultCutAfter}, // arrived, and is found in the chat
 		{Kind: simulator.FaultSlow, Delay: simulator.Delay(300 * time.Millisecond)},
 	} {
 		f.Method, f.Count = "me/messages", 1
