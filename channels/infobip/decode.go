@@ -42,7 +42,9 @@ type words struct {
 	Emoji    channels.Scalar `json:"emoji"`
 	Action   channels.Scalar `json:"action"`
 	Context  struct {
-		ID channels.Scalar `json:"id"`
+		ID      channels.Scalar `json:"id"`
+		Group   channels.Scalar `json:"groupId"`
+		Product json.RawMessage `json:"referredProduct"`
 	} `json:"context"`
 	Referral struct {
 		Type   channels.Scalar `json:"sourceType"`
@@ -170,7 +172,7 @@ const pieceMark = "#"
 
 // contentsOf reads a message; several cards are several of ours.
 func contentsOf(m *words) []message.Content {
-	one := message.Content{Payload: m.referral()}
+	one := message.Content{Payload: m.origin()}
 	unsupported := func(what string) []message.Content {
 		one.Kind, one.Unsupported = message.KindUnsupported, what
 		one.Text = first(string(m.Text), string(m.Caption))
@@ -234,10 +236,19 @@ var fileKinds = map[string]message.Kind{
 	"AUDIO": message.KindAudio, "VOICE": message.KindVoice, "STICKER": message.KindSticker,
 }
 
-// referral is the advertisement that the customer came from.
-func (m *words) referral() string {
+// origin is where the message comes from, where that is not the chat alone: the
+// advertisement that led the customer here, the product that they ask about, the
+// group that they wrote in.
+func (m *words) origin() string {
 	r := &m.Referral
-	return strings.Join(strings.Fields(strings.Join([]string{string(r.Type), string(r.Source), string(r.URL), string(r.Title)}, " ")), " ")
+	list := []string{string(r.Type), string(r.Source), string(r.URL), string(r.Title)}
+	if m.Context.Group != "" {
+		list = append(list, "group "+string(m.Context.Group))
+	}
+	if product := compact(m.Context.Product); product != "" {
+		list = append(list, "product "+product)
+	}
+	return strings.Join(strings.Fields(strings.Join(list, " ")), " ")
 }
 
 func (m *words) cards(base message.Content) (list []message.Content) {

@@ -118,6 +118,38 @@ func TestWhoseChat(t *testing.T) {
 	}
 }
 
+// Elements are the same where Infobip's ids are, and without ids where all of
+// their bytes are, the time to the millisecond among them.
+func TestSameElements(t *testing.T) {
+	t.Parallel()
+	c := opened(t)
+	const at = `"receivedAt":"2026-01-01T10:00:00.000+0000",`
+	const text = `"from":"79261234567","message":{"type":"TEXT","text":"x"}}`
+	const failed = `"messageId":"m1","to":"79261234567","status":{"groupId":2,"id":4}}`
+	for name, row := range map[string]struct {
+		a, b string
+		same bool
+	}{
+		"message again":            {`{"messageId":"w1",` + at + text, `{"messageId":"w1",` + text, true},
+		"other message":            {`{"messageId":"w1",` + at + text, `{"messageId":"w2",` + at + text, false},
+		"without id":               {`{` + at + text, `{` + at + text, true},
+		"without id, later":        {`{` + at + text, `{"receivedAt":"2026-01-01T10:00:00.001+0000",` + text, false},
+		"reaction to a message":    {`{"messageId":"w1",` + text, `{"messageId":"w2","from":"79261234567","message":{"type":"REACTION","emoji":"x","context":{"id":"w1"}}}`, false},
+		"report again":             {`{"doneAt":"1",` + failed, `{"bulkId":"b","doneAt":"1",` + failed, true},
+		"later report":             {`{"doneAt":"1",` + failed, `{"doneAt":"2",` + failed, false},
+		"delivered and seen":       {`{"messageId":"m1","to":"1","status":{"groupId":3,"id":5}}`, `{"messageId":"m1","from":"1","seenAt":"1"}`, false},
+		"seen again":               {`{"messageId":"m1","from":"1","seenAt":"1"}`, `{"messageId":"m1","from":"1","seenAt":"2"}`, true},
+		"parts of one message":     {`{"doneAt":"1",` + failed, `{"doneAt":"1",` + strings.Replace(failed, "m1", "m1-1", 1), false},
+		"a message and its report": {`{"messageId":"m1",` + text, `{` + failed, false},
+		"ids beyond any column":    {`{"messageId":"` + strings.Repeat("x", 5000) + `1",` + text, `{"messageId":"` + strings.Repeat("x", 5000) + `2",` + text, false},
+	} {
+		pieces, err := c.Split([]byte(`{"results":[` + row.a + `,` + row.b + `]}`))
+		if err != nil || len(pieces) != 2 || (pieces[0].DedupKey == pieces[1].DedupKey) != row.same || len(pieces[0].DedupKey) > 300 {
+			t.Errorf("%s: %+v %v", name, pieces, err)
+		}
+	}
+}
+
 // Documents come with their name or with words in the same field.
 func TestCaption(t *testing.T) {
 	t.Parallel()
@@ -129,6 +161,16 @@ func TestCaption(t *testing.T) {
 		if got != name || got == "" && words != caption || got != "" && words != "" {
 			t.Errorf("%q: name %q, words %q", caption, got, words)
 		}
+	}
+}
+
+// An operator's few messages in a row are not held up, nor is a long text in its
+// parts; on average the customer gets what WhatsApp allows.
+func TestChatRate(t *testing.T) {
+	t.Parallel()
+	r := opened(t).Capabilities().ChatRate
+	if r.PerSecond <= 0 || r.PerSecond > 1.0/6 || r.Burst < maxParts || r.Burst > 45 {
+		t.Errorf("chat rate = %+v", r)
 	}
 }
 

@@ -56,9 +56,9 @@ func (c *channel) contents(in *message.Content) ([]message.Content, error) {
 	case in.Kind == message.KindContact && in.Contact != nil:
 		list = append(list, message.Content{Kind: in.Kind, Contact: in.Contact})
 	case in.Kind == message.KindLocation && in.Location != nil:
-		for what, s := range map[string]string{"title": in.Location.Title, "address": in.Location.Address} {
+		for _, s := range []string{in.Location.Title, in.Location.Address} {
 			if n := placeLimit.Unit.Count(s); n > placeLimit.Max {
-				return nil, refuse(message.RefusedLimit, "location.%s has %d utf16; WhatsApp takes %d", what, n, placeLimit.Max)
+				return nil, refuse(message.RefusedLimit, "a location's title or address has %d utf16; WhatsApp takes %d", n, placeLimit.Max)
 			}
 		}
 		list = append(list, message.Content{Kind: in.Kind, Location: in.Location})
