@@ -95,7 +95,18 @@ func (c *channel) read(resp *http.Response, out *message.Outbound, answer any) *
 	if code == "" || code == "0" {
 		return foreign(resp, err)
 	}
-	return classify(code, c.redact(string(f.Message), out), out != nil)
+	return c.failure(code, &f, out)
+}
+
+// failure is what OK refused with. A flood's pause doubles until a message goes out.
+func (c *channel) failure(code string, f *failed, out *message.Outbound) *message.Error {
+	e := classify(code, c.redact(string(f.Message), out), out != nil)
+	if e.Kind == message.ErrThrottled && e.RetryAfter < afterTotal {
+		c.mu.Lock()
+		e.RetryAfter = c.flood.Pause(c.now(), e.RetryAfter, afterTotal)
+		c.mu.Unlock()
+	}
+	return e
 }
 
 // encode is JSON without the escapes that HTML would need: addresses with "&"

@@ -49,8 +49,9 @@ type channel struct {
 
 	mu     sync.Mutex
 	tokens map[upload]uploaded
-	kept   time.Time // when Upkeep last saw to the subscription
-	hole   time.Time // since when messages may be missing; zero: they are not
+	flood  channels.Backoff // of codes 8 and 11
+	kept   time.Time        // when Upkeep last saw to the subscription
+	hole   time.Time        // since when messages may be missing; zero: they are not
 }
 
 var (

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strings"
 
+	"switchboard/channels"
 	"switchboard/message"
 )
 
@@ -156,14 +157,17 @@ func (c *channel) sendOnce(ctx context.Context, part *message.Part, to target, t
 	switch {
 	case failure != nil:
 		return message.Receipt{}, failure
-	case answer.ID == "" && answer.Success != nil && !*answer.Success:
+	case answer.ID != "":
+		c.mu.Lock()
+		c.flood = channels.Backoff{}
+		c.mu.Unlock()
+		return message.Receipt{IDs: []string{string(answer.ID)}}, nil
+	case answer.Success != nil && !*answer.Success:
 		return message.Receipt{}, &message.Error{Kind: message.ErrRecipient, Code: "success:false", Detail: "the customer has not allowed the group's messages"}
-	case answer.ID == "" && answer.Success == nil:
+	case answer.Success == nil:
 		return message.Receipt{}, &message.Error{Kind: message.ErrUncertain, Detail: "the answer names no message"}
-	case answer.ID == "":
-		return message.Receipt{}, nil
 	}
-	return message.Receipt{IDs: []string{string(answer.ID)}}, nil
+	return message.Receipt{}, nil
 }
 
 // Acknowledge implements channels.Acknowledger: with the setting after_press a

@@ -166,7 +166,7 @@ func (c *channel) postForm(ctx context.Context, address *url.URL, contentType st
 		if err == nil && (channels.DecodeLenient(raw, &f) != nil || f.Code == "") {
 			return nil
 		}
-		return classify(string(f.Code), c.redact(string(f.Message), nil), false)
+		return c.failure(string(f.Code), &f, nil)
 	}
 	return c.read(resp, nil, answer)
 }

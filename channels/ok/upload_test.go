@@ -3,6 +3,7 @@ package ok
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -206,6 +207,34 @@ func TestSecretIsMadeFromTheToken(t *testing.T) {
 	}
 	if a := made("a", "t"); a != made("a", "t") || a == made("b", "t") || a == made("a", "u") {
 		t.Error("the secret is not the account's and the token's own")
+	}
+}
+
+// The pause of a flood doubles until a message goes out.
+func TestFloodBacksOff(t *testing.T) {
+	t.Parallel()
+	code := 8
+	p := channeltest.NewPlatform(t, func(r *channeltest.Request) channeltest.Response {
+		if code != 0 {
+			return channeltest.Response{Body: fmt.Sprintf(`{"error_code":%d}`, code)}
+		}
+		return okAnswer(r)
+	})
+	c := openAt(t, p)
+	now := time.UnixMilli(1770000200000)
+	c.now = func() time.Time { return now }
+	part := &message.Part{Of: 1, Outbound: message.Outbound{Chat: testChat, Content: message.Content{Kind: message.KindText, Text: "x"}}}
+	for i, step := range []struct {
+		code int
+		want time.Duration
+	}{{8, 30 * time.Second}, {8, time.Minute}, {11, 4 * time.Minute}, {0, 0}, {8, 30 * time.Second}} {
+		code = step.code
+		_, err := c.Send(t.Context(), part)
+		e := message.Classify(err)
+		if (e != nil) != (step.want > 0) || e != nil && e.RetryAfter != step.want {
+			t.Errorf("step %d: %+v, want %s", i, e, step.want)
+		}
+		now = now.Add(step.want)
 	}
 }
 

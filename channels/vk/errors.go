@@ -156,26 +156,20 @@ func (c *channel) pause(method string, code int) time.Duration {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now, f := c.now(), c.floods[method]
-	if !f.until.After(now) {
-		f.until = now.Add(min(waitQuantity<<min(f.times, 10), maxQuantity))
-		f.times++
+	f := c.floods[method]
+	if f == nil {
+		f = &channels.Backoff{}
 		c.floods[method] = f
 	}
-	return f.until.Sub(now)
-}
-
-// flood is the state of a method whose quantity limit was reached.
-type flood struct {
-	times int // in a row
-	until time.Time
+	return f.Pause(c.now(), waitQuantity, maxQuantity)
 }
 
 // flooded reports whether a method is to be left alone for now.
 func (c *channel) flooded(method string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.floods[method].until.After(c.now())
+	f := c.floods[method]
+	return f != nil && f.Holds(c.now())
 }
 
 // flowed notes that a method's quantity limit is not reached any more.

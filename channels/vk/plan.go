@@ -72,6 +72,8 @@ func (c *channel) contents(in *message.Content) ([]message.Content, error) {
 	}
 	if len(list) > 0 && !alone(list[0].Kind) && unitOf.Count(rest) <= c.limits.Text {
 		list[0].Text, rest = rest, ""
+	} else if in.Kind == message.KindLocation {
+		list[0].Text = pointText(in.Location)
 	}
 	if strings.TrimSpace(rest) == "" {
 		rest = ""

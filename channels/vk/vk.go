@@ -57,8 +57,9 @@ type channel struct {
 	wait func(ctx context.Context, d time.Duration) bool
 
 	mu      sync.Mutex
-	session *session         // of the long poll; nil: to be asked for
-	floods  map[string]flood // by method
+	session *session // of the long poll; nil: to be asked for
+	// floods are the methods whose quantity limit is reached.
+	floods map[string]*channels.Backoff
 	// caughtUp says that nothing is missing since callbacks were last well.
 	caughtUp bool
 }
@@ -79,7 +80,7 @@ var (
 func open(a channels.Account, env channels.Env) (*channel, error) {
 	c := &channel{
 		account: a, env: env, token: a.Setting("token", ""), mode: a.Setting("mode", modePoll),
-		secret: a.Setting("secret", ""), confirmation: strings.TrimSpace(a.Setting("confirmation", "")), now: time.Now, wait: channels.Sleep, floods: map[string]flood{},
+		secret: a.Setting("secret", ""), confirmation: strings.TrimSpace(a.Setting("confirmation", "")), now: time.Now, wait: channels.Sleep, floods: map[string]*channels.Backoff{},
 	}
 	group := a.Setting("group_id", "")
 	var err error

@@ -820,6 +820,15 @@ func TestKeyboardLimits(t *testing.T) {
 	}
 }
 
+// A place never goes without words, also when its own follow as a text.
+func TestPlaceWithManyWords(t *testing.T) {
+	t.Parallel()
+	parts, err := openWith(t, nil).Plan(&message.Outbound{Content: message.Content{Kind: message.KindLocation, Text: strings.Repeat("я", maxText), Location: &message.Location{Lat: 1, Lon: 2, Title: "Склад"}}})
+	if err != nil || len(parts) != 3 || parts[0].Location == nil || parts[0].Text != "📍 1, 2" || !strings.HasPrefix(parts[1].Text, "Склад") {
+		t.Errorf("%d parts, %v", len(parts), err)
+	}
+}
+
 // What VK refuses as a document is refused before it is queued.
 func TestRefusedFiles(t *testing.T) {
 	t.Parallel()
