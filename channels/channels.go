@@ -275,6 +275,24 @@ func MessageID(ctx context.Context) string {
 	return id
 }
 
+// Asked is a message of ours that the platform took, and said nothing of since.
+type Asked struct {
+	Chat string   // the platform's key
+	IDs  []string // the platform's, of all the message's parts
+}
+
+// Reporter is a channel whose platform can be asked what became of messages: a
+// report that gets lost on its way is made up for. One process of the installation
+// asks, hours apart and ever more rarely.
+type Reporter interface {
+	// Reports asks about a hundred messages at most. What it returns are the reports
+	// as the platform would have sent them, with the same dedup keys; messages of
+	// which nothing new is known are left out. Updates beside an error count; after
+	// it the same messages are asked about again, so an answer that makes no sense
+	// for one message is no error.
+	Reports(ctx context.Context, messages []Asked) ([]RawUpdate, error)
+}
+
 // Keeper is a channel that needs looking after even while nobody writes: its
 // platform forgets a webhook, for instance.
 type Keeper interface {

@@ -1,6 +1,6 @@
 // Package edge is the public face towards the platforms: webhooks (webhook.go)
-// and pollers (poller.go), with the upkeep of accounts that need it beside them
-// (upkeep.go). All verify, cut into updates, and hand these to the
+// and pollers (poller.go), with the upkeep of accounts that need it (upkeep.go) and
+// the search for lost reports (reports.go) beside them. All verify, cut into updates, and hand these to the
 // intake (intake.go), which stores them durably before anybody is answered.
 // Nothing is decoded here beyond what is needed to tell updates apart.
 package edge
@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,6 +26,9 @@ type Store interface {
 	BeginPolling(ctx context.Context, accountID string) (epoch, offset int64, err error)
 	LeasePolling(ctx context.Context, accountID, holder string, elected bool, d time.Duration) (bool, error)
 	ReleasePolling(ctx context.Context, accountID, holder string) error
+	ReportsAskedAt(ctx context.Context, accountID string) (time.Time, error)
+	SetReportsAskedAt(ctx context.Context, accountID string, at time.Time) error
+	Unreported(ctx context.Context, accountID string, from, to, acceptedBy time.Time, after string, limit int) ([]queue.Unreported, error)
 	SetAccountState(ctx context.Context, id string, state switchboard.AccountState, reason string) error
 }
 
@@ -53,6 +57,9 @@ type Config struct {
 	// CommitTimeout is how long a webhook waits for its commit before it is
 	// answered 503; default 8 s (Viber repeats after about 5 s, Telegram later).
 	CommitTimeout time.Duration
+	// ReportAges is how old a message is when its platform is asked what became of
+	// it, rising; default 10 min, 30 min, 2 h, 8 h, 20 h.
+	ReportAges []time.Duration
 }
 
 // Edge is the role.
@@ -77,6 +84,9 @@ func New(cfg Config, store Store, bus Bus, accounts Accounts, log *slog.Logger, 
 	if cfg.CommitTimeout <= 0 {
 		cfg.CommitTimeout = 8 * time.Second
 	}
+	if len(cfg.ReportAges) == 0 {
+		cfg.ReportAges = reportAges
+	}
 	if store == nil || bus == nil || accounts == nil {
 		return nil, errors.New("edge: store, bus and accounts are needed")
 	}
@@ -93,10 +103,16 @@ func New(cfg Config, store Store, bus Bus, accounts Accounts, log *slog.Logger, 
 func (e *Edge) Run(ctx context.Context) error {
 	done := make(chan struct{})
 	go func() { e.poll(ctx); close(done) }()
-	// The upkeep hands in too, so the intake outlives it.
+	// Upkeep and reports hand in too, so the intake outlives them.
 	intake, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	go func() { e.upkeep(ctx); stop() }()
+	go func() {
+		var both sync.WaitGroup
+		both.Go(func() { e.upkeep(ctx) })
+		both.Go(func() { e.reports(ctx) })
+		both.Wait()
+		stop()
+	}()
 	e.intake.run(intake)
 	<-done
 	return nil
@@ -109,6 +125,7 @@ type metrics struct {
 	polls    *prometheus.CounterVec
 	polling  prometheus.Gauge
 	upkeeps  *prometheus.CounterVec
+	reports  *prometheus.CounterVec
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -125,8 +142,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		upkeeps: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "switchboard_upkeeps_total",
 			Help: "Upkeeps of accounts by platform and outcome. Alert on failed over hours: the platform may forget our webhook."}, []string{"platform", "outcome"}),
 	}
+	m.reports = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "switchboard_reports_asked_total",
+		Help: "Messages that the platform was asked about (asked), reports got so (found), and attempts that failed. Many found: the platform's callbacks don't reach us."}, []string{"platform", "outcome"})
 	if r != nil {
-		r.MustRegister(m.webhooks, m.commits, m.batch, m.polls, m.polling, m.upkeeps)
+		r.MustRegister(m.webhooks, m.commits, m.batch, m.polls, m.polling, m.upkeeps, m.reports)
 	}
 	return m
 }

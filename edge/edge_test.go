@@ -31,7 +31,15 @@ type store struct {
 	elected bool // the lease's holder
 	until   time.Time
 	state   switchboard.AccountState
+	asked   time.Time // for reports
+	sent    []sentMessage
 	append  func(ctx context.Context, updates []queue.RawUpdate) error // nil: stored
+}
+
+// sentMessage is one of which nothing was heard.
+type sentMessage struct {
+	id string
+	at time.Time
 }
 
 func (s *store) Append(ctx context.Context, updates []queue.RawUpdate) error {
@@ -93,6 +101,31 @@ func (s *store) SetAccountState(_ context.Context, _ string, state switchboard.A
 	defer s.mu.Unlock()
 	s.state = state
 	return nil
+}
+
+func (s *store) ReportsAskedAt(context.Context, string) (time.Time, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asked, nil
+}
+
+func (s *store) SetReportsAskedAt(_ context.Context, _ string, at time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asked = at
+	return nil
+}
+
+// Unreported hands out the messages queued in the span, id by id.
+func (s *store) Unreported(_ context.Context, _ string, from, to, acceptedBy time.Time, after string, limit int) (list []queue.Unreported, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range s.sent {
+		if m.at.After(from) && !m.at.After(to) && !m.at.After(acceptedBy) && m.id > after && len(list) < limit {
+			list = append(list, queue.Unreported{ID: m.id, Chat: "c", PlatformIDs: []string{"p" + m.id}})
+		}
+	}
+	return list, nil
 }
 
 func (s *store) stored() (n int, batches int) {

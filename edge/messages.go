@@ -159,7 +159,7 @@ func (e *Edge) files(ctx context.Context, outbox Outbox, kind message.Kind, ids 
 		if !ok || f.State != message.FileReady {
 			return nil, unprocessable("invalid", "files: %s is not an uploaded file", id)
 		}
-		f.Kind = kind
+		f.Kind = kind.FileKind(f.Mime)
 		files[i] = f
 	}
 	return files, nil

@@ -52,6 +52,7 @@ var (
 	_ channels.Channel  = (*channel)(nil)
 	_ channels.Webhooks = (*channel)(nil)
 	_ channels.Probed   = (*channel)(nil)
+	_ channels.Reporter = (*channel)(nil)
 )
 
 func open(account channels.Account, env channels.Env) (*channel, error) {

@@ -163,17 +163,23 @@ func (c *channel) Split(raw []byte) ([]channels.RawUpdate, error) {
 	for _, element := range elements {
 		var e envelope
 		e.read(element)
-		chat, dedup := c.keys(&e, element)
-		if len(dedup) > maxKey {
-			dedup = "raw:" + hash([]byte(dedup))
-		}
-		if seen[dedup] {
+		u := c.update(&e, element)
+		if seen[u.DedupKey] {
 			continue
 		}
-		seen[dedup] = true
-		updates = append(updates, channels.RawUpdate{DedupKey: dedup, ChatKey: chat, Order: order(instant(string(e.at))), Raw: element})
+		seen[u.DedupKey] = true
+		updates = append(updates, u)
 	}
 	return updates, nil
+}
+
+// update is the update of an element.
+func (c *channel) update(e *envelope, element []byte) channels.RawUpdate {
+	chat, dedup := c.keys(e, element)
+	if len(dedup) > maxKey {
+		dedup = "raw:" + hash([]byte(dedup))
+	}
+	return channels.RawUpdate{DedupKey: dedup, ChatKey: chat, Order: order(instant(string(e.at))), Raw: element}
 }
 
 // isXML tells XML from JSON by its first sign.
