@@ -389,13 +389,14 @@ func (p *party) sends(row string) message.Message {
 	}
 	m := p.op.send(p.sending(params, p.chat))
 	p.got(row, since, p.names(p.who, &m))
-	seen := p.who.Messages()
-	if len(seen) == before {
-		p.t.Error("the customer sees nothing")
-	}
-	for _, s := range seen[before:] {
+	for _, s := range p.shows(p.who, func(seen []simulator.Message) bool { return len(seen) > before })[before:] {
 		if len(s.Warnings) > 0 {
 			p.t.Errorf("doubtful: %v", s.Warnings)
+		}
+		for _, f := range s.Files {
+			if f.Error != "" {
+				p.t.Errorf("the platform could not fetch %s: %s", f.URL, f.Error)
+			}
 		}
 	}
 	return m
@@ -543,7 +544,7 @@ func proofs() map[string]proof {
 			m := p.op.send(p.sending(says(""), p.chat))
 			since := p.now()
 			p.op.call("message.edit", object{"message_id": m.ID, "text": "a better answer"}, nil)
-			p.shows(func(s []simulator.Message) bool { return s[len(s)-1].Text == "a better answer" })
+			p.shows(p.who, func(s []simulator.Message) bool { return s[len(s)-1].Text == "a better answer" })
 			p.got(row, since, p.names(p.who, &m))
 			if m, _ := p.stored(m.ID); m.EditedAt == nil || m.Text != "a better answer" || m.Error != nil {
 				p.t.Errorf("the message is now %s", asJSON(m))
@@ -556,7 +557,7 @@ func proofs() map[string]proof {
 			m := p.op.send(p.sending(says(""), p.chat))
 			since := p.now()
 			p.op.call("message.delete", object{"message_id": m.ID}, nil)
-			p.shows(func(s []simulator.Message) bool { return s[len(s)-1].DeletedAt != nil })
+			p.shows(p.who, func(s []simulator.Message) bool { return s[len(s)-1].DeletedAt != nil })
 			p.got(row, since, p.names(p.who, &m))
 			if m, _ := p.stored(m.ID); m.DeletedAt == nil || m.Error != nil {
 				p.t.Errorf("the message is now %s", asJSON(m))
@@ -629,10 +630,11 @@ func proofs() map[string]proof {
 	return list
 }
 
-// shows waits until the customer sees what is wanted.
-func (p *party) shows(ok func([]simulator.Message) bool) {
+// shows waits until a customer sees what is wanted.
+func (p *party) shows(who human, ok func([]simulator.Message) bool) (seen []simulator.Message) {
 	p.t.Helper()
-	polled(p.t, "change at the customer", 20*time.Second, func() bool { return ok(p.who.Messages()) })
+	polled(p.t, "message at the customer", 20*time.Second, func() bool { seen = who.Messages(); return ok(seen) })
+	return seen
 }
 
 // hasPhone: the customer gives the phone by a button, or it is the address; then it
@@ -699,9 +701,7 @@ func starts(p *party, row string) {
 	}
 	m := p.op.send(p.sending(params, chat))
 	p.got(row, since, p.names(who, &m))
-	if n := len(who.Messages()); n != 1 {
-		p.t.Errorf("the customer sees %d messages", n)
-	}
+	p.shows(who, func(s []simulator.Message) bool { return len(s) == 1 })
 	if m, _ := p.sees(who, chat, func(w human) (simulator.Sent, error) { return w.SendText("who is it?"), nil }); m.Text != "who is it?" {
 		p.t.Errorf("the operator sees %s", asJSON(m))
 	}
@@ -721,10 +721,10 @@ func forwards(p *party, row string) {
 	names := p.names(p.who, &m)
 	names[from.ID()], names[*words.PlatformMessageID] = "OTHER", "THEIRS"
 	p.got(row, since, names)
-	last := p.who.Messages()
-	if s := last[len(last)-1]; s.Text != "pass it on" || s.Forwarded != p.caps.Forward {
-		p.t.Errorf("the customer sees %+v", s)
-	}
+	p.shows(p.who, func(seen []simulator.Message) bool {
+		s := seen[len(seen)-1]
+		return s.Text == "pass it on" && s.Forwarded == p.caps.Forward
+	})
 }
 
 // Every cell of the promise, through the whole system: what a platform can is done,
