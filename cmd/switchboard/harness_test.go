@@ -70,7 +70,7 @@ func start(t *testing.T) *world {
 }
 
 // startOn runs a system on a given database; several on one are several processes.
-func startOn(t *testing.T, sim *simulator.Simulator, base, databaseURL string, key []byte, change func(*config.Config)) *world {
+func startOn(t *testing.T, sim *simulator.Simulator, base, databaseURL string, key []byte, change func(*config.Config), prepare ...func(*core)) *world {
 	t.Helper()
 	cfg := testConfig(t, databaseURL, key, base[len("http://"):])
 	change(cfg)
@@ -84,6 +84,9 @@ func startOn(t *testing.T, sim *simulator.Simulator, base, databaseURL string, k
 	c, err := openCore(t.Context(), cfg, testLog(t), "test", false)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, f := range prepare {
+		f(c)
 	}
 	sys, err := newSystem(t.Context(), c, config.Roles, public, ops)
 	if err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"encoding/xml"
 	"net/http"
@@ -10,8 +11,12 @@ import (
 	"time"
 
 	"switchboard"
+	"switchboard/config"
+	"switchboard/internal/dbtest"
+	"switchboard/internal/secret"
 	"switchboard/message"
 	"switchboard/simulator"
+	"switchboard/simulator/simtest"
 )
 
 const mfmsToken = "acme:s3cret of MFMS"
@@ -664,4 +669,43 @@ func TestHPXFaults(t *testing.T) {
 		d.rest("GET", "/api/v1/accounts/"+d.account, d.token, nil, 200, &account)
 		return account.State == switchboard.AccountPaused && strings.Contains(account.Reason, "error-auth")
 	})
+}
+
+// Reports that never come are asked for, in both dialects: the message is still
+// shown as read, and one that could not be delivered as failed.
+func TestMFMSLostReports(t *testing.T) {
+	t.Parallel()
+	for name, account := range map[string]func(*world) (string, *simulator.MFMSAccount){"json": mfmsAccount, "hpx": hpxAccount} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			sim, base := simtest.Start(t)
+			w := startOn(t, sim, base, dbtest.URLOf(t), bytes.Repeat([]byte{5}, secret.KeySize), func(*config.Config) {}, func(c *core) {
+				c.reportAges = []time.Duration{time.Second, 4 * time.Second, 8 * time.Second}
+			})
+			d := mfmsDeskOf(w, account)
+			for _, event := range []string{"delivered", "read", "undelivered"} {
+				if _, err := sim.Fault(simulator.Fault{Platform: "mfms", Kind: simulator.FaultDrop, Method: event}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			long := d.op.send(map[string]any{"chat_id": d.chat, "client_id": "long", "kind": "text", "text": strings.Repeat("я", 4097)})
+			m := d.op.send(map[string]any{"chat_id": d.chat, "client_id": "lost", "kind": "text", "text": "lost"})
+			for _, id := range []string{long.ID, m.ID} {
+				d.op.message("read", func(x *message.Message) bool { return x.ID == id && x.Status == message.StatusRead })
+			}
+			if _, err := d.who.Do("block", simulator.MFMSAction{}); err != nil {
+				t.Fatal(err)
+			}
+			refused := d.op.send(map[string]any{"chat_id": d.chat, "client_id": "refused", "kind": "text", "text": "refused"})
+			failed := d.op.message("failed", func(x *message.Message) bool { return x.ID == refused.ID && x.Status == message.StatusFailed })
+			if failed.Error == nil || failed.Error.Code != "user-blocked" {
+				t.Errorf("error = %+v", failed.Error)
+			}
+			for _, event := range []string{"delivered", "read", "undelivered"} {
+				if n := len(d.acct.Callbacks(event)); n != 0 {
+					t.Errorf("%d callbacks of %s were delivered", n, event)
+				}
+			}
+		})
+	}
 }

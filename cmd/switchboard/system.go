@@ -114,8 +114,10 @@ type core struct {
 	files    *filestore.Store
 	admin    *loader.Admin
 	public   string // address without trailing slash
-	exited   <-chan error
-	closers  []func()
+	// reportAges are the edge's; nil takes its own. Tests can't wait that long.
+	reportAges []time.Duration
+	exited     <-chan error
+	closers    []func()
 }
 
 func (c *core) close() {
@@ -339,7 +341,7 @@ func (s *system) addRoles(ctx context.Context) error {
 		s.group.Add(service.Part{Name: "workers", Run: w.Run, Budget: 25 * time.Second, Early: true})
 	}
 	if s.has("edge") {
-		e, err := edge.New(edge.Config{Node: s.node}, s.db, s.bus, s.registry, s.log.With("part", "edge"), s.metrics)
+		e, err := edge.New(edge.Config{Node: s.node, ReportAges: s.reportAges}, s.db, s.bus, s.registry, s.log.With("part", "edge"), s.metrics)
 		if err != nil {
 			return err
 		}
