@@ -329,7 +329,10 @@ export async function mockTests(t) {
     await page.click(".message:has-text('message 2') [aria-label='Reply']");
     // Each step moves the focus a moment later: a key pressed before goes astray.
     const inField = (yes) =>
-      until(async () => (await page.evaluate(() => document.activeElement?.id === "composer")) === yes, `the field ${yes ? "has" : "has not"} the focus`);
+      until(
+        async () => (await page.evaluate(() => document.activeElement?.id === "composer")) === yes,
+        `the field ${yes ? "has" : "has not"} the focus`,
+      );
     await page.waitForSelector(".context:has-text('Reply to Maria')");
     await inField(true);
     await page.press("#composer", "Escape");
@@ -592,6 +595,75 @@ export async function mockTests(t) {
       { context: { colorScheme: scheme } },
     );
   }
+
+  await t.test(
+    "customers' pictures: ours over the initials, fetched when they are near, nobody else's",
+    async (page, cleanup) => {
+      const { server, chat } = await oneChat(cleanup);
+      const elsewhere = [];
+      const fetched = [];
+      page.on("request", (r) => {
+        const { origin, pathname, protocol } = new URL(r.url());
+        if (protocol.startsWith("http") && origin !== server.url) elsewhere.push(r.url());
+        if (pathname.startsWith("/files/")) fetched.push(pathname.slice("/files/".length));
+      });
+      const files = [64, 128].map((side) => server.addFile("picture.png", "image/png", png(side, side, [200, 80, 80])));
+      const far = [];
+      for (let i = 0; i < 60; i++) {
+        far.push(server.addFile("picture.png", "image/png", png(32, 32, [80, 80, 200])));
+        const other = server.addChat("viber", `Customer ${i}`, {
+          state: "open",
+          operator_id: server.operators[0].id,
+          age: i * 60_000,
+          customer: { avatar: `/files/${far[i]}` },
+        });
+        server.addMessage(
+          other,
+          { text: `from ${i}`, created_at: new Date(Date.now() - (i + 1) * 60_000).toISOString() },
+          true,
+        );
+      }
+      server.addChat("vk", "Olga", { customer: { avatar: "https://sun9-1.userapi.com/a.jpg" } });
+      await signIn(page, server);
+      const avatar = line(page, "Maria").locator(".avatar");
+      const box = await avatar.boundingBox();
+      const width = () => avatar.locator("img").evaluate((img) => img.naturalWidth);
+      equal(await avatar.locator("img").count(), 0, "none yet");
+
+      server.told(chat, { avatar: `/files/${files[0]}` });
+      await until(async () => (await width()) === 64, "the first picture");
+      await avatar.locator("img[data-state=ready]").waitFor();
+      equal(await avatar.locator("img").evaluate((img) => getComputedStyle(img).opacity), "1", "it is seen");
+      equal(await avatar.boundingBox(), box, "nothing moves");
+      equal(
+        await avatar.locator("img").evaluate((img) => img.getBoundingClientRect().width),
+        box.width,
+        "it fills the circle",
+      );
+      equal(await avatar.locator("img").getAttribute("alt"), "", "readers have the name");
+
+      await openChat(page, "Maria");
+      await page.waitForSelector(".details-who img[data-state=ready]");
+      await accessibility(page, "pictures");
+      equal(fetched.filter((id) => id === files[0]).length, 1, "fetched once for all places");
+
+      server.told(chat, { avatar: `/files/${files[1]}` });
+      server.removeFile(files[0]);
+      await until(async () => (await width()) === 128, "another picture");
+      server.removeFile(far[58]);
+      server.told(chat, { avatar: `/files/${far[58]}` });
+      await until(() => fetched.includes(far[58]), "one that is gone");
+      equal(await avatar.locator("img[data-state=ready]").count(), 0, "the initials again");
+      server.told(chat, { avatar: "" });
+      await until(async () => (await avatar.locator("img").count()) === 0, "hidden again");
+
+      ok(!fetched.includes(far[59]), "one far below was fetched already");
+      ok(fetched.includes(far[0]), "one on the screen was not fetched");
+      await line(page, "Customer 59").scrollIntoViewIfNeeded();
+      await until(() => fetched.includes(far[59]), "the one below, now that it is near");
+      equal(elsewhere, [], "nobody else is asked");
+    },
+  );
 
   await t.test(
     "a narrow screen: the list, then the chat, then back",

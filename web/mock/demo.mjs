@@ -17,12 +17,20 @@ export function fill(c, { png, wav, iso }) {
   const say = (text, ago, more = {}) => ({ text, created_at: iso(ago), ...more });
   const read = (chat) => Object.assign(chat, { unread: 0, read_seq: chat.last_seq });
 
+  const face = (colour) => `/files/${c.addFile("picture.png", "image/png", png(320, 320, colour))}`;
+
   // Telegram: the long one, with every kind.
   const maria = c.addChat("telegram", "Мария Ковалёва", {
     state: "open",
     operator_id: anna.id,
     age: 96 * hour,
-    customer: { username: "mkovaleva", phone: "+79161234567", language: "ru", country: "RU" },
+    customer: {
+      username: "mkovaleva",
+      phone: "+79161234567",
+      language: "ru",
+      country: "RU",
+      avatar: face([196, 120, 190]),
+    },
   });
   c.addMessage(maria, { kind: "service", service: "started", created_at: iso(96 * hour) }, true);
   for (let i = 0; i < 160; i++) {
@@ -169,7 +177,12 @@ export function fill(c, { png, wav, iso }) {
   );
   read(ivan);
 
-  const olga = c.addChat("vk", "Ольга Смирнова", { state: "open", operator_id: anna.id, age: 3 * hour });
+  const olga = c.addChat("vk", "Ольга Смирнова", {
+    state: "open",
+    operator_id: anna.id,
+    age: 3 * hour,
+    customer: { avatar: face([110, 170, 150]) },
+  });
   c.addMessage(
     olga,
     say("Добрый день! Промокод WINTER не срабатывает, корзина показывает полную цену.", 12 * minute),

@@ -664,6 +664,12 @@ export async function start({ port = 0, demo = true } = {}) {
     addChat,
     addMessage,
     update,
+    /** What the platform told anew of a customer. */
+    told: (chat, more) => {
+      Object.assign(chat.customer, more);
+      changed(chat);
+    },
+    removeFile: (id) => files.delete(id),
     offer: (chat) => publish("chat.offered", { chat_id: chat.id, chat }),
     typing: (chat) => publish("customer.typing", { chat_id: chat.id }),
     presence: (o, status) => methods["presence.set"]({ status }, o),

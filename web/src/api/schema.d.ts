@@ -579,6 +579,7 @@ export interface components {
             password: string;
         };
         Customer: {
+            /** @description address of the picture on this server, /files/{id}; empty when there is none or it was not fetched yet */
             avatar: string;
             country?: string;
             external_id: string;

@@ -36,7 +36,12 @@ export const ChatLine = memo(function ChatLine({ chat, now, me, selected, onOpen
   return (
     <li className="line" data-unread={chat.unread > 0 ? "" : undefined} data-offered={offered ? "" : undefined}>
       <button type="button" className="line-open" aria-current={selected} onClick={() => onOpen(chat)}>
-        <Avatar id={chat.customer?.id ?? chat.id} name={name} platform={chat.platform} />
+        <Avatar
+          id={chat.customer?.id ?? chat.id}
+          name={name}
+          picture={chat.customer?.avatar}
+          platform={chat.platform}
+        />
         <span className="line-body">
           <span className="line-top">
             <span className="line-name">{name}</span>

@@ -71,7 +71,12 @@ export function Conversation({ chat, details, onDetails, onAccept, onAct, onDial
         >
           <IconArrowLeft size={20} aria-hidden />
         </ActionIcon>
-        <Avatar id={chat.customer?.id ?? chat.id} name={name} platform={chat.platform} />
+        <Avatar
+          id={chat.customer?.id ?? chat.id}
+          name={name}
+          picture={chat.customer?.avatar}
+          platform={chat.platform}
+        />
         <div className="chat-who">
           <h2>{name}</h2>
           <p aria-live="polite">

@@ -36,7 +36,7 @@ export function Details({ chat, onClose }: { chat: Chat; onClose: () => void }) 
         </ActionIcon>
       </header>
       <div className="details-who">
-        <Avatar id={c?.id ?? chat.id} name={name} size={64} />
+        <Avatar id={c?.id ?? chat.id} name={name} picture={c?.avatar} size={64} />
         <strong>{name}</strong>
         <span className="details-channel">
           <PlatformIcon platform={chat.platform} size={12} /> {platformName(chat.platform)}

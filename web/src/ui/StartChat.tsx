@@ -105,7 +105,9 @@ export function StartChat({ onClose, onStarted }: { onClose: () => void; onStart
     const state = c.state === "open" && c.operator_id === me?.id ? t("start.yours") : t(`chat.state.${c.state}`);
     rows.push({
       key: c.id,
-      icon: <Avatar id={c.customer?.id ?? c.id} name={name} platform={c.platform} size={32} />,
+      icon: (
+        <Avatar id={c.customer?.id ?? c.id} name={name} picture={c.customer?.avatar} platform={c.platform} size={32} />
+      ),
       title: name,
       note: [platformName(c.platform), c.customer?.phone, state].filter(Boolean).join(" · "),
       run: () => open(c),

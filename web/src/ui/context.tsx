@@ -74,6 +74,32 @@ export function useFile(
   return { url, failed, retry: useCallback(() => setAttempt((n) => n + 1), []) };
 }
 
+let nearby: IntersectionObserver | undefined;
+const waiting = new WeakMap<Element, () => void>();
+
+/** Whether the element of ref has come near the screen; from then on for good. */
+export function useSeen<T extends Element>(): [(element: T | null) => void, boolean] {
+  const [seen, setSeen] = useState(typeof IntersectionObserver === "undefined");
+  const ref = useCallback((element: T | null) => {
+    if (!element || typeof IntersectionObserver === "undefined") return;
+    nearby ??= new IntersectionObserver(
+      (entries, observer) => {
+        for (const { isIntersecting, target } of entries) {
+          if (!isIntersecting) continue;
+          observer.unobserve(target);
+          waiting.get(target)?.();
+        }
+      },
+      { rootMargin: "200px" },
+    );
+    const observer = nearby;
+    waiting.set(element, () => setSeen(true));
+    observer.observe(element);
+    return () => observer.unobserve(element);
+  }, []);
+  return [ref, seen];
+}
+
 /** Whether the window is looked at. */
 export function useAttention(): boolean {
   return useSyncExternalStore(subscribeAttention, attention);

@@ -268,7 +268,13 @@ function Forward({ message, onClose }: { message: Message; onClose: () => void }
           return (
             <li key={c.id}>
               <button type="button" onClick={() => void forward(c)}>
-                <Avatar id={c.customer?.id ?? c.id} name={name} platform={c.platform} size={32} />
+                <Avatar
+                  id={c.customer?.id ?? c.id}
+                  name={name}
+                  picture={c.customer?.avatar}
+                  platform={c.platform}
+                  size={32}
+                />
                 <span>
                   <strong>{name}</strong>
                   <small>{platformName(c.platform)}</small>

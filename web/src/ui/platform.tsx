@@ -6,7 +6,9 @@ import {
   IconBrandWhatsapp,
   IconMessage2,
 } from "@tabler/icons-react";
-import type { ComponentType } from "react";
+import { type ComponentType, useState } from "react";
+import { ownFile } from "../core/files";
+import { useFile, useSeen } from "./context";
 
 interface PlatformLook {
   name: string;
@@ -58,21 +60,46 @@ function hue(id: string): number {
   return h % 8;
 }
 
+/** A picture that lies over the initials once it is here. */
+function Portrait({ file }: { file: string }) {
+  const [ref, seen] = useSeen<HTMLImageElement>();
+  const { url } = useFile(file, seen);
+  const [state, setState] = useState<"ready" | "broken">();
+  if (state === "broken") return null;
+  return (
+    <img
+      ref={ref}
+      src={url ?? undefined}
+      alt=""
+      draggable={false}
+      decoding="async"
+      data-state={state}
+      onLoad={() => setState("ready")}
+      onError={() => setState("broken")}
+    />
+  );
+}
+
 export function Avatar({
   id,
   name,
+  picture,
   platform,
   size = 40,
 }: {
   id: string;
   name: string;
+  /** An address as customers have it; only ours is shown. */
+  picture?: string;
   platform?: string;
   size?: number;
 }) {
+  const file = ownFile(picture);
   return (
     <span className="avatar" data-hue={hue(id)} data-size={size}>
       {/* Drawn by the style sheet: a picture, not words that a name would have to contain. */}
       <span aria-hidden data-initials={initials(name)} />
+      {file && <Portrait key={file} file={file} />}
       {platform && <PlatformIcon platform={platform} size={size >= 40 ? 12 : 10} />}
     </span>
   );
