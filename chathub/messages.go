@@ -231,7 +231,7 @@ func checkKeyboard(k *message.Keyboard) error {
 // files resolves uploaded files for a message of a kind: they must be in the
 // store, and what they are must agree with the kind.
 func (h *Hub) files(ctx context.Context, kind message.Kind, ids []string) ([]message.File, error) {
-	if !kind.IsFile() {
+	if !kind.IsFile() && kind != message.KindTemplate {
 		return nil, fail(codeParams, "a %s message carries no files; use kind image, video, audio, voice, sticker or document", kind)
 	}
 	found, err := h.deps.Store.FilesByID(ctx, ids)
@@ -251,7 +251,7 @@ func (h *Hub) files(ctx context.Context, kind message.Kind, ids []string) ([]mes
 		if !fits(kind, f.Mime) {
 			return nil, fail(codeParams, "files[%d] is %s, which can't be sent as %s; use kind document", i, f.Mime, kind)
 		}
-		f.Kind = kind
+		f.Kind = kind.FileKind(f.Mime)
 		files[i] = f
 	}
 	return files, nil

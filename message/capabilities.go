@@ -155,7 +155,7 @@ func (c *Capabilities) checkBody(content *Content) error {
 	if content.Kind.IsFile() {
 		return c.checkFiles(content)
 	}
-	if len(content.Files) > 0 {
+	if len(content.Files) > 0 && content.Kind != KindTemplate {
 		return refuse(RefusedInvalid, "a %s message carries no files; use kind image, video, audio, voice, sticker or document", content.Kind)
 	}
 	switch content.Kind {
@@ -181,6 +181,9 @@ func (c *Capabilities) checkBody(content *Content) error {
 	case KindTemplate:
 		if content.Template == nil || content.Template.Name == "" {
 			return refuse(RefusedInvalid, "a template needs template.name")
+		}
+		if len(content.Files) > 0 { // of its header, where the platform's plan takes one
+			return c.checkFiles(content)
 		}
 	}
 	return nil

@@ -1,6 +1,9 @@
 package message
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Kind says what a message is. The set is closed; what a platform invents
 // tomorrow arrives as Unsupported with the platform's own word for it.
@@ -37,6 +40,22 @@ func (k Kind) IsFile() bool {
 		return true
 	default:
 		return false
+	}
+}
+
+// FileKind is what a file of a media type is to be sent as by a message of kind k:
+// k itself, except that a template's header has pictures, video and documents.
+func (k Kind) FileKind(mime string) Kind {
+	if k != KindTemplate {
+		return k
+	}
+	switch family, _, _ := strings.Cut(mime, "/"); family {
+	case "image":
+		return KindImage
+	case "video":
+		return KindVideo
+	default:
+		return KindDocument
 	}
 }
 

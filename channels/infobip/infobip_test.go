@@ -73,6 +73,10 @@ func numbered(n int) (list []message.KeyButton) {
 	return list
 }
 
+func template(f message.File) message.Outbound {
+	return message.Outbound{Content: message.Content{Kind: message.KindTemplate, Template: &message.Template{Name: "order_ready", Language: "ru"}, Files: []message.File{f}}}
+}
+
 func basic(s string) http.Header {
 	return http.Header{"Authorization": {"Basic " + base64.StdEncoding.EncodeToString([]byte(s))}}
 }
@@ -147,6 +151,10 @@ func testCase() channeltest.Case {
 			{Name: "template_buttons", Out: out(message.Content{Kind: message.KindTemplate, Template: &message.Template{Name: "order_ready", Language: "ru"}, Keyboard: inline(
 				message.KeyButton{Text: "Yes", Payload: "yes:118"}, message.KeyButton{Text: "No"},
 				message.KeyButton{Text: "Follow", Action: message.KeyURL, URL: "https://shop.example/118", Payload: "118"}, message.KeyButton{Text: "Shop", Action: message.KeyURL, URL: "https://shop.example"})})},
+			{Name: "template_picture", Out: template(file(message.KindImage, "a.jpg", "image/jpeg", 5_000_000))},
+			{Name: "template_video", Out: template(file(message.KindVideo, "a.mp4", "video/mp4", 5))},
+			{Name: "template_document", Out: template(file(message.KindDocument, "invoice.pdf", "application/pdf", 5))},
+			{Name: "template_too_large", Out: template(file(message.KindDocument, "x.pdf", "application/pdf", 100_000_001)), Refused: message.RefusedLimit},
 			{Name: "template_bare", Out: out(message.Content{Kind: message.KindTemplate, Template: &message.Template{Name: "hello", Language: "en_GB"}})},
 		},
 		Calls: []channeltest.Call{
@@ -307,6 +315,10 @@ func TestRefusedByPlan(t *testing.T) {
 		"language":      {message.Outbound{Content: message.Content{Kind: message.KindTemplate, Template: &message.Template{Name: "x"}}}, message.RefusedInvalid},
 		"name":          {message.Outbound{Content: message.Content{Kind: message.KindTemplate, Template: &message.Template{Name: "X", Language: "ru"}}}, message.RefusedInvalid},
 		"long name":     {message.Outbound{Content: message.Content{Kind: message.KindTemplate, Template: &message.Template{Name: strings.Repeat("x", 513), Language: "ru"}}}, message.RefusedLimit},
+		"two files":     {message.Outbound{Content: message.Content{Kind: message.KindTemplate, Template: &message.Template{Name: "x", Language: "ru"}, Files: make([]message.File, 2)}}, message.RefusedLimit},
+		"large picture": {template(file(message.KindImage, "a.jpg", "image/jpeg", 5_000_001)), message.RefusedLimit},
+		"WebP picture":  {template(file(message.KindImage, "a.webp", "image/webp", 5)), message.RefusedLimit},
+		"voice":         {template(file(message.KindVoice, "a.ogg", "audio/ogg", 5)), message.RefusedLimit},
 		"reply keys":    {message.Outbound{Content: message.Content{Kind: message.KindTemplate, Template: &message.Template{Name: "x", Language: "ru"}, Keyboard: &message.Keyboard{Kind: message.KeyboardReply, Rows: [][]message.KeyButton{numbered(1)}}}}, message.RefusedUnsupported},
 		"line break":    {message.Outbound{Content: message.Content{Kind: message.KindTemplate, Template: &message.Template{Name: "x", Language: "ru", Parameters: []string{"a\nb"}}}}, message.RefusedInvalid},
 	} {

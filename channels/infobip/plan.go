@@ -63,16 +63,16 @@ func (c *channel) contents(in *message.Content) ([]message.Content, error) {
 		}
 		list = append(list, message.Content{Kind: in.Kind, Location: in.Location})
 	case in.Kind == message.KindTemplate && in.Template != nil:
-		if err := checkTemplate(in); err != nil {
+		if err := c.checkTemplate(in); err != nil {
 			return nil, err
 		}
-		list, rest = append(list, message.Content{Kind: in.Kind, Template: in.Template}), ""
+		// Its words are registered; text is only what operators see of them.
+		list, rest = append(list, message.Content{Kind: in.Kind, Template: in.Template, Files: in.Files}), ""
 	case in.Kind.IsFile() && len(in.Files) > 0:
 		for i := range in.Files {
 			f := in.Files[i]
 			part := message.Content{Kind: sentAs(&f, c.limits.Image), Files: []message.File{f}}
-			captioned := part.Kind == message.KindImage || part.Kind == message.KindVideo || part.Kind == message.KindDocument
-			if i == 0 && captioned && in.Keyboard == nil && captionLimit.Unit.Count(rest) <= captionLimit.Max {
+			if i == 0 && isCaptioned(part.Kind) && in.Keyboard == nil && captionLimit.Unit.Count(rest) <= captionLimit.Max {
 				part.Text, rest = rest, ""
 			}
 			list = append(list, part)
@@ -97,7 +97,7 @@ func (c *channel) contents(in *message.Content) ([]message.Content, error) {
 	return list, nil
 }
 
-func checkTemplate(in *message.Content) error {
+func (c *channel) checkTemplate(in *message.Content) error {
 	t := in.Template
 	if t.Language == "" {
 		return refuse(message.RefusedInvalid, "a template needs template.language as it is registered, like ru or en_GB")
@@ -107,6 +107,15 @@ func checkTemplate(in *message.Content) error {
 	}
 	if strings.ContainsFunc(t.Name, func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '_' }) {
 		return refuse(message.RefusedInvalid, "template.name holds other characters than a-z, 0-9 and _")
+	}
+	if len(in.Files) > 1 {
+		return refuse(message.RefusedLimit, "%d files; a template's header has one", len(in.Files))
+	}
+	for i := range in.Files {
+		// What it can be is registered: a picture can't go as a document here.
+		if f := &in.Files[i]; !isCaptioned(f.Kind) || sentAs(f, c.limits.Image) != f.Kind {
+			return refuse(message.RefusedLimit, "a template's header takes pictures in JPEG and PNG of up to %d bytes, video in MP4 and 3GPP of up to %d, and documents", c.limits.Image, maxVideo)
+		}
 	}
 	for i, p := range t.Parameters {
 		if strings.ContainsAny(p, "\n\r\t") || strings.Contains(p, "     ") {
@@ -191,6 +200,11 @@ func sentAs(f *message.File, largest int64) message.Kind {
 		}
 	}
 	return message.KindDocument
+}
+
+// isCaptioned tells the kinds of file that words and templates go with.
+func isCaptioned(k message.Kind) bool {
+	return k == message.KindImage || k == message.KindVideo || k == message.KindDocument
 }
 
 var soundTypes = []string{"audio/aac", "audio/amr", "audio/mpeg", "audio/mp4", "audio/x-m4a"}

@@ -64,7 +64,7 @@ func (c *channel) request(part *message.Part, link string) (kind string, body an
 	case message.KindContact:
 		kind, content = "contact", object{"contacts": []any{cardOf(part.Contact)}}
 	case message.KindTemplate:
-		return "template", object{"messages": []any{outgoing{From: c.sender, To: part.Chat, ID: messageID(part), Chat: part.Chat, Content: templateOf(&part.Content)}}}
+		return "template", object{"messages": []any{outgoing{From: c.sender, To: part.Chat, ID: messageID(part), Chat: part.Chat, Content: templateOf(&part.Content, link)}}}
 	default:
 		kind, content = "text", object{"text": part.Text, "previewUrl": false}
 		if part.Keyboard != nil {
@@ -78,10 +78,18 @@ func (c *channel) request(part *message.Part, link string) (kind string, body an
 	return kind, m
 }
 
-// templateOf is a template with its values. Buttons have one each where they have a
+// templateOf is a template with its values, and the file at link in its header. Buttons have one each where they have a
 // variable part: what comes back of a quick reply, the end of a link's address.
-func templateOf(in *message.Content) any {
+func templateOf(in *message.Content, link string) any {
 	data := object{"body": object{"placeholders": append([]string{}, in.Template.Parameters...)}}
+	if link != "" {
+		f := &in.Files[0]
+		head := header{Type: strings.ToUpper(string(f.Kind)), URL: link} // IMAGE, VIDEO or DOCUMENT
+		if f.Kind == message.KindDocument {
+			head.Name = fileName(f)
+		}
+		data["header"] = head
+	}
 	if in.Keyboard != nil {
 		var buttons []any
 		for _, b := range slices.Concat(in.Keyboard.Rows...) {
@@ -97,6 +105,13 @@ func templateOf(in *message.Content) any {
 		}
 	}
 	return object{"templateName": in.Template.Name, "language": in.Template.Language, "templateData": data}
+}
+
+// header is a template's.
+type header struct {
+	Type string `json:"type"`
+	URL  string `json:"mediaUrl"`
+	Name string `json:"filename,omitempty"`
 }
 
 type media struct {

@@ -302,6 +302,7 @@ func TestPlanRefuses(t *testing.T) {
 		{"link", message.Outbound{Content: message.Content{Kind: message.KindText, Text: "x", Keyboard: link}}, message.RefusedUnsupported},
 		{"buttons without words", message.Outbound{Content: message.Content{Kind: message.KindImage, Files: []message.File{file(message.KindImage, "a.jpg", "image/jpeg", 5)}, Keyboard: press}}, message.RefusedUnsupported},
 		{"template without text", message.Outbound{Content: message.Content{Kind: message.KindTemplate, Template: template}}, message.RefusedInvalid},
+		{"template with a file", message.Outbound{Content: message.Content{Kind: message.KindTemplate, Text: "x", Template: template, Files: make([]message.File, 1)}}, message.RefusedUnsupported},
 		{"template one too long", message.Outbound{Content: message.Content{Kind: message.KindTemplate, Text: "{{1}}abcde", Template: template}}, message.RefusedLimit},
 		{"template that fits", message.Outbound{Content: message.Content{Kind: message.KindTemplate, Text: "{{1}}abcd", Template: template}}, ""},
 		{"sticker in an album", message.Outbound{Content: message.Content{Kind: message.KindImage, Files: []message.File{{Kind: message.KindSticker}}}}, message.RefusedUnsupported},

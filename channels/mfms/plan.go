@@ -63,6 +63,9 @@ func (c *channel) contents(in *message.Content) ([]message.Content, error) {
 	switch {
 	case in.Kind == message.KindText:
 	case in.Kind == message.KindTemplate && in.Template != nil:
+		if len(in.Files) > 0 {
+			return nil, refuse(message.RefusedUnsupported, "mfms has no files in templates")
+		}
 		words, err := fill(in)
 		return []message.Content{{Kind: in.Kind, Text: words, Template: in.Template}}, err
 	case in.Kind == message.KindLocation && in.Location != nil:
