@@ -22,6 +22,7 @@ type infobipMessage struct {
 	replyTo  string
 	callback string // comes back in delivery reports
 	link     string
+	file     string // kind of what is at link
 	fileName string
 	location *Point
 	contact  *Card
@@ -155,7 +156,7 @@ func (m *infobipMessage) media(raw []byte) *infobipProblem {
 		m.warnings = append(m.warnings, "caption is ignored")
 		in.Caption = ""
 	}
-	m.link, m.text, m.fileName = in.URL, in.Caption, in.Name
+	m.link, m.file, m.text, m.fileName = in.URL, m.kind, in.Caption, in.Name
 	if in.Voice {
 		m.kind = "voice"
 	}
@@ -245,6 +246,13 @@ func (m *infobipMessage) template(raw []byte, a *InfobipAccount) *infobipProblem
 			Body *struct {
 				Placeholders *[]string `json:"placeholders"`
 			} `json:"body"`
+			Header struct {
+				Type string   `json:"type"`
+				Text string   `json:"placeholder"`
+				URL  string   `json:"mediaUrl"`
+				Name string   `json:"filename"`
+				Lat  *float64 `json:"latitude"`
+			} `json:"header"`
 			Buttons []struct{ Type, Parameter string } `json:"buttons"`
 		} `json:"templateData"`
 	}
@@ -261,6 +269,13 @@ func (m *infobipMessage) template(raw []byte, a *InfobipAccount) *infobipProblem
 		if strings.ContainsAny(p, "\n\t") || strings.Contains(p, "     ") {
 			return infobipBad("content.templateData.body.placeholders", "no line breaks, tabs or over four spaces")
 		}
+	}
+	switch h := &in.Data.Header; {
+	case h.Type == "", h.Type == "TEXT" && h.Text != "", h.Type == "LOCATION" && h.Lat != nil:
+	case (h.Type == "IMAGE" || h.Type == "VIDEO" || h.Type == "DOCUMENT" && h.Name != "" && units16(h.Name) <= 240) && fetchableURL(h.URL) && len(h.URL) <= 2048:
+		m.link, m.fileName, m.file = h.URL, h.Name, strings.ToLower(h.Type)
+	default:
+		return infobipBad("content.templateData.header", "must be whole")
 	}
 	if len(in.Data.Buttons) > 10 {
 		return infobipBad("content.templateData.buttons", "size must be between 0 and 10")
@@ -398,11 +413,7 @@ func (a *InfobipAccount) accept(to string, m *infobipMessage, problem int) {
 				f.Name = path.Base(link.Path)
 			}
 		}
-		kind := m.kind
-		if kind == "voice" {
-			kind = "audio"
-		}
-		allowed := infobipSizes[kind]
+		allowed := infobipSizes[m.file]
 		mime, _, _ := strings.Cut(f.MIME, ";")
 		switch {
 		case f.Error != "":

@@ -118,6 +118,7 @@ func TestInfobipRefuses(t *testing.T) {
 		"template":         {"template", template("order_ready", "Anna"), nil, 200},
 		"template's name":  {"template", template("Order"), nil, 400},
 		"template's break": {"template", template("order_ready", "a\nb"), nil, 400},
+		"template's file":  {"template", obj{"templateName": "hello", "language": "ru", "templateData": obj{"body": obj{"placeholders": []string{}}, "header": obj{"type": "DOCUMENT", "mediaUrl": link}}}, nil, 400},
 		"template's value": {"template", obj{"templateName": "hello", "language": "ru", "templateData": obj{"body": obj{"placeholders": []string{}}, "buttons": []obj{{"type": "URL"}}}}, nil, 400},
 		"unknown kind":     {"hologram", obj{}, nil, 400},
 	} {

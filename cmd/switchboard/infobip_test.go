@@ -181,6 +181,10 @@ func TestInfobipOutbound(t *testing.T) {
 			[]string{`contact {"contacts":[{"name":{"firstName":"Service","formattedName":"Service"},"phones":[{"phone":"+78000000000","type":"CELL","waId":"78000000000"}]}]}`}},
 		{"template", object{"kind": "template", "template": object{"name": "order_ready", "language": "ru", "parameters": []string{"Anna", "118"}}}, nil,
 			[]string{`template {"templateName":"order_ready","language":"ru","templateData":{"body":{"placeholders":["Anna","118"]}}}`}},
+		{"template with a picture", object{"kind": "template", "template": object{"name": "hello", "language": "ru"}}, []string{"cat.jpg"},
+			[]string{`template {"templateName":"hello","language":"ru","templateData":{"body":{"placeholders":[]},"header":{"type":"IMAGE","mediaUrl":"LINK"}}}`}},
+		{"template with a document", object{"kind": "template", "template": object{"name": "hello", "language": "ru"}}, []string{"bill.pdf"},
+			[]string{`template {"templateName":"hello","language":"ru","templateData":{"body":{"placeholders":[]},"header":{"type":"DOCUMENT","mediaUrl":"LINK","filename":"bill.pdf"}}}`}},
 		{"template with buttons", object{"kind": "template", "template": object{"name": "hello", "language": "ru"}, "keyboard": keys(2)}, nil,
 			[]string{`template {"templateName":"hello","language":"ru","templateData":{"body":{"placeholders":[]},"buttons":[{"type":"QUICK_REPLY","parameter":"y"},{"type":"QUICK_REPLY","parameter":"No"}]}}`}},
 	} {
@@ -224,8 +228,12 @@ func TestInfobipOutbound(t *testing.T) {
 				if body.From != infobipSender || body.To != "79261234567" || body.MessageID != id || r.Code != 0 || !template && (len(body.URLOptions) != 2 || body.URLOptions["shortenUrl"] || body.URLOptions["trackClicks"]) {
 					t.Errorf("request = %s", r.Body)
 				}
-				if link, _ := body.Content["mediaUrl"].(string); strings.HasPrefix(link, d.http+"/files/") {
-					body.Content["mediaUrl"] = "LINK"
+				media := body.Content
+				if data, ok := media["templateData"].(object); ok {
+					media, _ = data["header"].(object)
+				}
+				if link, _ := media["mediaUrl"].(string); strings.HasPrefix(link, d.http+"/files/") {
+					media["mediaUrl"] = "LINK"
 				}
 				got, err := json.Marshal(body.Content)
 				if err != nil {
