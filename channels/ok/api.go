@@ -3,13 +3,10 @@ package ok
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"io"
 	"net/http"
-	"net/http/httptrace"
 	"net/url"
 	"strings"
-	"sync/atomic"
 
 	"switchboard/channels"
 	"switchboard/message"
@@ -47,7 +44,7 @@ func (c *channel) call(ctx context.Context, r request, answer any) *message.Erro
 	var body []byte
 	if r.body != nil {
 		var err error
-		if body, err = encode(r.body); err != nil {
+		if body, err = channels.EncodeJSON(r.body); err != nil {
 			return &message.Error{Kind: message.ErrInvalid, Detail: "the message can't be written as JSON"}
 		}
 	}
@@ -61,8 +58,8 @@ func (c *channel) call(ctx context.Context, r request, answer any) *message.Erro
 	u := *c.base
 	u.Path += r.path
 	u.RawQuery = query.Encode()
-	var sent trace
-	req, err := http.NewRequestWithContext(sent.watch(ctx), r.method, u.String(), bytes.NewReader(body))
+	var sent channels.Trace
+	req, err := http.NewRequestWithContext(sent.Watch(ctx), r.method, u.String(), bytes.NewReader(body))
 	if err != nil {
 		return &message.Error{Kind: message.ErrAccount, Detail: "setting api_base makes no valid address"}
 	}
@@ -71,7 +68,7 @@ func (c *channel) call(ctx context.Context, r request, answer any) *message.Erro
 	}
 	resp, err := c.env.HTTP.Do(req)
 	if err != nil {
-		return transportError(what, err, sent.nothing())
+		return channels.NoAnswer(what, err, sent.Nothing())
 	}
 	defer resp.Body.Close()
 	return c.read(resp, r.out, answer)
@@ -109,31 +106,6 @@ func (c *channel) failure(code string, f *failed, out *message.Outbound) *messag
 	return e
 }
 
-// encode is JSON without the escapes that HTML would need: addresses with "&"
-// stay readable in the platform's logs.
-func encode(v any) ([]byte, error) {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
-}
-
-// trace tells whether a request can have reached the other side.
-type trace struct{ started, wrote atomic.Bool }
-
-func (t *trace) watch(ctx context.Context) context.Context {
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GetConn:      func(string) { t.started.Store(true) },
-		WroteHeaders: func() { t.wrote.Store(true) },
-	})
-}
-
-// nothing reports that no byte of the request went out, for certain.
-func (t *trace) nothing() bool { return t.started.Load() && !t.wrote.Load() }
-
 // redact keeps secrets and the customer's words out of what OK said.
 func (c *channel) redact(s string, out *message.Outbound) string {
 	s = strings.NewReplacer(c.token, "[token]", url.QueryEscape(c.token), "[token]",
@@ -141,16 +113,5 @@ func (c *channel) redact(s string, out *message.Outbound) string {
 	if out != nil && len(out.Text) > 3 {
 		s = strings.ReplaceAll(s, out.Text, "[text]")
 	}
-	return shorten(s, 300)
-}
-
-// shorten cuts s to at most n bytes, between characters.
-func shorten(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	for n > 0 && s[n]&0xC0 == 0x80 {
-		n--
-	}
-	return s[:n]
+	return channels.Shorten(s, 300)
 }

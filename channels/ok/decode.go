@@ -3,7 +3,6 @@ package ok
 import (
 	"encoding/json"
 	"fmt"
-	"net/url"
 	"path"
 	"strconv"
 	"strings"
@@ -154,7 +153,7 @@ func messages(base message.Update, m *received) []message.Update {
 	unknown := ""
 	for _, a := range append(m.Attachments, m.Attachment...) {
 		switch kind, link := fileKind(string(a.Type)), string(a.Payload.URL); {
-		case kind != "" && webAddress(link) != nil:
+		case kind != "" && channels.WebAddress(link) != nil:
 			files = append(files, message.File{Kind: kind, Name: string(a.Payload.Name), State: message.FilePending, Ref: link})
 			if isPage(link) {
 				words = withLink(words, link)
@@ -257,20 +256,12 @@ func withLink(words, link string) string {
 // isPage reports whether the address of a video is that of a page to watch it
 // on, as in OK's own examples.
 func isPage(link string) bool {
-	u := webAddress(link)
+	u := channels.WebAddress(link)
 	if u == nil {
 		return false
 	}
 	host := strings.TrimPrefix(strings.TrimPrefix(u.Hostname(), "www."), "m.")
 	return (host == "ok.ru" || host == "odnoklassniki.ru") && strings.HasPrefix(u.Path, "/video") && path.Ext(u.Path) == ""
-}
-
-func webAddress(s string) *url.URL {
-	u, err := url.Parse(s)
-	if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" {
-		return nil
-	}
-	return u
 }
 
 func degrees(s scalar, limit float64) (float64, bool) {

@@ -1,16 +1,13 @@
 package ok
 
 import (
-	"context"
-	"errors"
-	"net"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"switchboard/channels"
 	"switchboard/message"
 )
 
@@ -84,7 +81,7 @@ func foreign(resp *http.Response, cause error) *message.Error {
 	e := &message.Error{Code: strconv.Itoa(resp.StatusCode), Detail: "HTTP " + resp.Status, Err: cause}
 	switch {
 	case resp.StatusCode == http.StatusTooManyRequests:
-		e.Kind, e.RetryAfter = message.ErrThrottled, retryAfter(resp.Header.Get("Retry-After"))
+		e.Kind, e.RetryAfter = message.ErrThrottled, channels.RetryAfter(resp.Header)
 	case resp.StatusCode == http.StatusBadRequest, resp.StatusCode == http.StatusRequestEntityTooLarge:
 		e.Kind = message.ErrInvalid
 	case resp.StatusCode >= 300 && resp.StatusCode < 500:
@@ -94,37 +91,6 @@ func foreign(resp *http.Response, cause error) *message.Error {
 		if resp.StatusCode < 300 {
 			e.Detail = "the answer is not OK's JSON"
 		}
-	}
-	return e
-}
-
-// retryAfter reads the header's seconds, up to a day.
-func retryAfter(header string) time.Duration {
-	n, err := strconv.Atoi(strings.TrimSpace(header))
-	if err != nil || n < 0 {
-		return 0
-	}
-	return time.Duration(min(n, 86400)) * time.Second
-}
-
-// transportError classifies a call without an answer. unsent says that no byte
-// of it went out.
-func transportError(what string, err error, unsent bool) *message.Error {
-	if u, ok := errors.AsType[*url.Error](err); ok {
-		err = u.Err // the address holds the token
-	}
-	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
-		unsent = true
-	}
-	if _, ok := errors.AsType[*net.DNSError](err); ok {
-		unsent = true
-	}
-	e := &message.Error{Kind: message.ErrUncertain, Detail: what + " got no answer", Err: err}
-	if unsent {
-		e.Kind, e.Detail = message.ErrUnavailable, what+" could not be sent"
-	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		e.Code = "timeout"
 	}
 	return e
 }

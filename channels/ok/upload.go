@@ -2,13 +2,9 @@ package ok
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"maps"
-	"mime/multipart"
 	"net/http"
-	"net/textproto"
 	"net/url"
 	"path"
 	"slices"
@@ -92,7 +88,7 @@ func (c *channel) upload(ctx context.Context, f *message.File, kind string) (tok
 	if failure := c.call(ctx, request{method: http.MethodGet, path: "/me/fileUploadUrl", query: url.Values{"type": {kind}}}, &s); failure != nil {
 		return "", before(failure)
 	}
-	address := webAddress(string(s.URL))
+	address := channels.WebAddress(string(s.URL))
 	if address == nil || (kind != "IMAGE" && s.Token == "") {
 		return "", &message.Error{Kind: message.ErrUnavailable, Detail: "OK gave no place to upload to"}
 	}
@@ -115,39 +111,24 @@ func (c *channel) upload(ctx context.Context, f *message.File, kind string) (tok
 	return "", &message.Error{Kind: message.ErrUnavailable, Detail: "OK gave no token for the picture"}
 }
 
-// post streams a file: one of 100 MB costs one copy buffer, not 100 MB.
-func (c *channel) post(ctx context.Context, address *url.URL, f *message.File, kind string, answer any) *message.Error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	reader, writer := io.Pipe()
-	form := multipart.NewWriter(writer)
-	broken := make(chan error, 1) // why the form could not be written, by our fault
-	go func() {
-		err := c.writeFile(ctx, form, f, kind)
-		if err == nil {
-			err = form.Close()
-		}
-		_ = writer.CloseWithError(err)
-		broken <- err
-	}()
-	failure := c.postForm(ctx, address, form.FormDataContentType(), reader, kind == "IMAGE", answer)
-	// An early answer or a broken connection leaves the writer in the middle of a file.
-	cancel()
-	_ = reader.CloseWithError(errAbandoned)
-	if own, ok := errors.AsType[*fileError](<-broken); ok && failure != nil {
-		return &message.Error{Kind: message.ErrUnavailable, Detail: "reading a file of the message", Err: own}
+// post streams a file to its slot.
+func (c *channel) post(ctx context.Context, address *url.URL, f *message.File, kind string, answer any) (failure *message.Error) {
+	file := channels.FormFile{Field: "file", ID: f.ID, Name: fileName(f, kind), Mime: mimeType(f)}
+	broken := channels.StreamForm(ctx, c.env.Files, nil, []channels.FormFile{file}, func(ctx context.Context, form *channels.Form) {
+		failure = c.postForm(ctx, address, form, kind == "IMAGE", answer)
+	})
+	if broken != nil {
+		return &message.Error{Kind: message.ErrUnavailable, Detail: "reading a file of the message", Err: broken}
 	}
 	return failure
 }
 
-var errAbandoned = errors.New("upload abandoned")
-
-func (c *channel) postForm(ctx context.Context, address *url.URL, contentType string, body io.Reader, object bool, answer any) *message.Error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address.String(), body)
+func (c *channel) postForm(ctx context.Context, address *url.URL, form *channels.Form, object bool, answer any) *message.Error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address.String(), form.Body)
 	if err != nil {
 		return &message.Error{Kind: message.ErrUnavailable, Detail: "OK gave no place to upload to"}
 	}
-	req.Header.Set("Content-Type", contentType)
+	req.Header.Set("Content-Type", form.ContentType)
 	// The address is the platform's word: only the API's own host is known to be
 	// what an admin configured.
 	client := c.env.Fetch
@@ -156,7 +137,7 @@ func (c *channel) postForm(ctx context.Context, address *url.URL, contentType st
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return transportError("upload to "+address.Hostname(), err, false)
+		return channels.NoAnswer("upload to "+address.Hostname(), err, false)
 	}
 	defer resp.Body.Close()
 	if !object && resp.StatusCode/100 == 2 && resp.Header.Get("Invocation-Error") == "" {
@@ -171,58 +152,19 @@ func (c *channel) postForm(ctx context.Context, address *url.URL, contentType st
 	return c.read(resp, nil, answer)
 }
 
-// fileError is a failure of our own store.
-type fileError struct{ err error }
-
-func (e *fileError) Error() string { return e.err.Error() }
-func (e *fileError) Unwrap() error { return e.err }
-
-func (c *channel) writeFile(ctx context.Context, form *multipart.Writer, f *message.File, kind string) error {
-	body, err := c.env.Files.Open(ctx, f.ID)
-	if err != nil {
-		return &fileError{fmt.Errorf("opening file %s: %w", f.ID, err)}
-	}
-	defer func() { _ = body.Close() }()
-	header := textproto.MIMEHeader{}
-	header.Set("Content-Disposition", fmt.Sprintf(`form-data; name="file"; filename="%s"`, fileName(f, kind)))
-	header.Set("Content-Type", "application/octet-stream")
+// mimeType is what the part says of itself, which OK wants to be true of pictures
+// and sound.
+func mimeType(f *message.File) string {
 	if f.Mime != "" {
-		header.Set("Content-Type", oneLine(f.Mime))
-	} else if m := mimeOf[strings.ToLower(path.Ext(f.Name))]; m != "" {
-		header.Set("Content-Type", m)
+		return f.Mime
 	}
-	part, err := form.CreatePart(header)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(part, source{body})
-	return err
-}
-
-// source marks the read errors of a file, to tell them from write errors.
-type source struct{ r io.Reader }
-
-func (s source) Read(p []byte) (int, error) {
-	n, err := s.r.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
-		err = &fileError{err}
-	}
-	return n, err
+	return mimeOf[strings.ToLower(path.Ext(f.Name))]
 }
 
 // fileName is a name that can stand in a header.
 func fileName(f *message.File, kind string) string {
-	if name := oneLine(strings.ReplaceAll(strings.ReplaceAll(f.Name, `\`, "_"), `"`, "'")); name != "" {
+	if name := channels.HeaderText(f.Name); name != "" {
 		return name
 	}
 	return strings.ToLower(kind)
-}
-
-func oneLine(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return -1
-		}
-		return r
-	}, s)
 }

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"switchboard/channels"
 )
 
 // answerBytes bounds an answer.
@@ -97,7 +99,7 @@ func (c *channel) call(ctx context.Context, method string, params url.Values) (j
 	fail := &callError{method: method, status: raw.status, sent: true, retryAfter: raw.retryAfter}
 	switch {
 	case err == nil && a.Error != nil && a.Error.Code != 0:
-		fail.code, fail.detail = a.Error.Code, c.redact(shorten(a.Error.Msg, 300))
+		fail.code, fail.detail = a.Error.Code, c.redact(channels.Shorten(a.Error.Msg, 300))
 		return nil, fail
 	case err == nil && raw.status/100 == 2 && len(a.Response) > 0:
 		if method != methodSend { // whose answer holds the refusals
@@ -138,18 +140,12 @@ func (c *channel) do(req *http.Request, method string) (answer, error) {
 		return answer{}, &callError{method: method, detail: "no answer", sent: begun.Load(), err: c.clean(err)}
 	}
 	defer func() { _ = res.Body.Close() }()
-	a := answer{status: res.StatusCode}
-	if s, err := strconv.ParseInt(res.Header.Get("Retry-After"), 10, 64); err == nil && s > 0 {
-		a.retryAfter = time.Duration(min(s, maxRetryAfter)) * time.Second
-	}
+	a := answer{status: res.StatusCode, retryAfter: channels.RetryAfter(res.Header)}
 	if a.body, err = io.ReadAll(io.LimitReader(res.Body, answerBytes)); err != nil {
 		return a, &callError{method: method, detail: "the answer broke off", sent: true, err: c.clean(err)}
 	}
 	return a, nil
 }
-
-// maxRetryAfter bounds a wait, in seconds: a day is longer than any message lives.
-const maxRetryAfter = 24 * 60 * 60
 
 // lenient decodes JSON and lets fields of an unexpected type be: a changed type
 // of a field that we could do without must not cost the message.
@@ -164,9 +160,7 @@ func lenient(raw []byte, v any) error {
 // clean takes addresses out of an error of the HTTP client: those of uploads and
 // of the long poll are keys. Context errors can still be found by errors.Is.
 func (c *channel) clean(err error) error {
-	if e, ok := errors.AsType[*url.Error](err); ok {
-		err = e.Err
-	}
+	err = channels.WithoutAddress(err)
 	text := fmt.Sprintf("%v %#v", err, err)
 	if strings.Contains(text, c.token) || c.secret != "" && strings.Contains(text, c.secret) {
 		return errors.New(c.redact(err.Error()))
@@ -181,17 +175,6 @@ func (c *channel) redact(s string) string {
 		s = strings.ReplaceAll(s, c.secret, "<secret>")
 	}
 	return s
-}
-
-// shorten cuts s to at most n bytes, between characters.
-func shorten(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	for n > 0 && s[n]&0xC0 == 0x80 {
-		n--
-	}
-	return s[:n]
 }
 
 // object is JSON inside of a form's field.

@@ -64,7 +64,7 @@ func (c *channel) Check(ctx context.Context) (channels.Health, error) {
 			return h, c.classify(err, true)
 		}
 		if s.ID != 0 && s.Status != callbackOK && s.Status != "" {
-			warnings = append(warnings, "VK's state of our address is "+shorten(s.Status, 40)+": it must answer from the internet")
+			warnings = append(warnings, "VK's state of our address is "+channels.Shorten(s.Status, 40)+": it must answer from the internet")
 		}
 		if err := c.setCallback(ctx, s); err != nil {
 			return h, err
@@ -164,7 +164,7 @@ func (c *channel) addServer(ctx context.Context, p url.Values) (int64, error) {
 	// A server that is added by the API is asked for the API's string, which can
 	// differ from the one that the web shows.
 	if lenient(raw, &code) == nil && code.Code != "" && code.Code != c.confirmation {
-		return 0, &message.Error{Kind: message.ErrAccount, Detail: fmt.Sprintf("the setting confirmation must be %q, or the address be added by hand in Manage, API usage, Callback API", shorten(code.Code, 100))}
+		return 0, &message.Error{Kind: message.ErrAccount, Detail: fmt.Sprintf("the setting confirmation must be %q, or the address be added by hand in Manage, API usage, Callback API", channels.Shorten(code.Code, 100))}
 	}
 	raw, err = c.call(ctx, "groups.addCallbackServer", p)
 	if err != nil {

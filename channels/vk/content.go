@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"switchboard/channels"
 	"switchboard/message"
 )
 
@@ -27,7 +28,7 @@ type collector struct {
 // content decodes what a message says.
 func (c *channel) content(m *inMessage) message.Content {
 	if m.Action != nil && m.Action.Type != "" {
-		out := message.Content{Kind: message.KindService, Service: shorten(m.Action.Type, 64), Text: m.Action.Text}
+		out := message.Content{Kind: message.KindService, Service: channels.Shorten(m.Action.Type, 64), Text: m.Action.Text}
 		if m.Action.MemberID != 0 {
 			out.Payload = number(m.Action.MemberID)
 		}
@@ -132,7 +133,7 @@ func (g *collector) attachments(text string, list []attachment) string {
 			continue
 		}
 		if g.unknown == "" {
-			g.unknown = shorten(a.Type, 64)
+			g.unknown = channels.Shorten(a.Type, 64)
 			if a.Type == "" {
 				g.unknown = "attachment"
 			}
@@ -216,7 +217,7 @@ func fileOf(kind string, m *media) (message.File, bool) {
 			picture(largest(m.Image))
 		}
 	}
-	return f, isWebAddress(f.Ref)
+	return f, channels.WebAddress(f.Ref) != nil
 }
 
 // docOf is a document: its name may or may not end in its extension.
@@ -272,7 +273,7 @@ func bestVideo(files map[string]json.RawMessage) (link string) {
 		height, ok := strings.CutPrefix(key, "mp4_")
 		n, err := strconv.Atoi(height)
 		var u string
-		if ok && err == nil && n > most && json.Unmarshal(files[key], &u) == nil && isWebAddress(u) {
+		if ok && err == nil && n > most && json.Unmarshal(files[key], &u) == nil && channels.WebAddress(u) != nil {
 			most, link = n, u
 		}
 	}

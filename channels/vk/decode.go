@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 
+	"switchboard/channels"
 	"switchboard/message"
 )
 
@@ -279,7 +280,7 @@ func (c *channel) other(e *event) ([]message.Update, error) {
 		if o.UserID != 0 {
 			u.Customer.ID = number(o.UserID)
 		}
-		u.Content = message.Content{Kind: message.KindUnsupported, Unsupported: shorten(e.Type, 64)}
+		u.Content = message.Content{Kind: message.KindUnsupported, Unsupported: channels.Shorten(e.Type, 64)}
 	}
 	return []message.Update{u}, nil
 }

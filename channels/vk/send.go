@@ -122,7 +122,7 @@ func (c *channel) send(ctx context.Context, peer int64, p url.Values) (message.R
 	}
 	r := results[0]
 	if r.Error != nil && r.Error.Code != 0 {
-		return message.Receipt{}, &callError{method: method, code: r.Error.Code, detail: c.redact(shorten(r.Error.Description, 300)), sent: true}
+		return message.Receipt{}, &callError{method: method, code: r.Error.Code, detail: c.redact(channels.Shorten(r.Error.Description, 300)), sent: true}
 	}
 	c.flowed(method)
 	if r.CMID <= 0 {
@@ -213,7 +213,7 @@ func messageIDs(ids []string) ([]int64, error) {
 	for _, id := range ids {
 		n, err := strconv.ParseInt(id, 10, 64)
 		if err != nil || n <= 0 {
-			return nil, invalid("a message id of VK is a number, not " + shorten(id, 40))
+			return nil, invalid("a message id of VK is a number, not " + channels.Shorten(id, 40))
 		}
 		numbers = append(numbers, n)
 	}

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"time"
 
+	"switchboard/channels"
 	"switchboard/message"
 )
 
@@ -58,7 +59,7 @@ func deleted(raw json.RawMessage) error {
 	if json.Unmarshal(raw, &list) == nil {
 		for _, one := range list {
 			if one.Error != nil && one.Error.Code != 0 {
-				return &callError{method: "messages.delete", code: one.Error.Code, detail: shorten(one.Error.Description, 300), sent: true}
+				return &callError{method: "messages.delete", code: one.Error.Code, detail: channels.Shorten(one.Error.Description, 300), sent: true}
 			}
 		}
 		return nil

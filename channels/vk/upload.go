@@ -4,14 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
-	"mime/multipart"
 	"net/http"
-	"net/textproto"
 	"net/url"
 	"strings"
 
+	"switchboard/channels"
 	"switchboard/message"
 )
 
@@ -22,11 +19,8 @@ const uploadTries = 3
 // broken voice messages, so that it is not repeated for ever either.
 var uploadAgain = []int{1, 10, 22, 105, 118, 121, 129}
 
-// fileError is a failure of our own store.
-type fileError struct{ err error }
-
-func (e *fileError) Error() string { return e.err.Error() }
-func (e *fileError) Unwrap() error { return e.err }
+// storeError is a failure of our own store.
+type storeError struct{ error }
 
 // attach uploads a file and returns what stands in messages.send for it. Errors
 // are *message.Error; nothing was sent then.
@@ -46,8 +40,8 @@ func (c *channel) attach(ctx context.Context, peer int64, f *message.File) (stri
 			break
 		}
 	}
-	if e, ok := errors.AsType[*fileError](err); ok {
-		return "", &message.Error{Kind: message.ErrUnavailable, Detail: "reading a file of the message", Err: e.err}
+	if e, ok := errors.AsType[storeError](err); ok {
+		return "", &message.Error{Kind: message.ErrUnavailable, Detail: "reading a file of the message", Err: e.error}
 	}
 	e := c.classify(err, true)
 	if refused(err, 1, 10, 22) {
@@ -147,41 +141,25 @@ func (c *channel) uploadAddress(ctx context.Context, method string, p url.Values
 	return got.URL, nil
 }
 
-// upload streams a file from the store: 200 MB cost one copy buffer. Errors are
-// *callError and *fileError.
-func (c *channel) upload(ctx context.Context, method, address, field string, f *message.File) (json.RawMessage, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	reader, writer := io.Pipe()
-	form := multipart.NewWriter(writer)
-	broken := make(chan error, 1) // why the form could not be written, by our fault
-	go func() {
-		err := c.writeFile(ctx, form, field, f)
-		if err == nil {
-			err = form.Close()
-		}
-		_ = writer.CloseWithError(err)
-		broken <- err
-	}()
-	raw, err := c.postForm(ctx, method, address, form.FormDataContentType(), reader)
-	// An early answer or a broken connection leaves the writer in the middle of the file.
-	cancel()
-	_ = reader.CloseWithError(errAbandoned)
-	if e, ok := errors.AsType[*fileError](<-broken); ok {
-		return nil, e
+// upload streams a file from the store. Errors are *callError and storeError.
+func (c *channel) upload(ctx context.Context, method, address, field string, f *message.File) (raw json.RawMessage, err error) {
+	file := channels.FormFile{Field: field, ID: f.ID, Name: fileName(f), Mime: f.Mime}
+	broken := channels.StreamForm(ctx, c.env.Files, nil, []channels.FormFile{file}, func(ctx context.Context, form *channels.Form) {
+		raw, err = c.postForm(ctx, method, address, form)
+	})
+	if broken != nil {
+		return nil, storeError{broken}
 	}
 	return raw, err
 }
 
-var errAbandoned = errors.New("upload abandoned")
-
-func (c *channel) postForm(ctx context.Context, method, address, contentType string, body io.Reader) (json.RawMessage, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, body)
+func (c *channel) postForm(ctx context.Context, method, address string, form *channels.Form) (json.RawMessage, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, form.Body)
 	if err != nil {
 		return nil, &callError{method: method, detail: "the upload address is none"}
 	}
 	// No token: the address alone is the permission.
-	req.Header.Set("Content-Type", contentType)
+	req.Header.Set("Content-Type", form.ContentType)
 	a, err := c.do(req, method)
 	if err != nil {
 		return nil, err
@@ -190,37 +168,6 @@ func (c *channel) postForm(ctx context.Context, method, address, contentType str
 		return nil, &callError{method: method, status: a.status, retryAfter: a.retryAfter, detail: "the answer is not VK's", sent: true}
 	}
 	return a.body, nil
-}
-
-func (c *channel) writeFile(ctx context.Context, form *multipart.Writer, field string, f *message.File) error {
-	body, err := c.env.Files.Open(ctx, f.ID)
-	if err != nil {
-		return &fileError{fmt.Errorf("opening file %s: %w", f.ID, err)}
-	}
-	defer func() { _ = body.Close() }()
-	header := textproto.MIMEHeader{}
-	header.Set("Content-Disposition", fmt.Sprintf(`form-data; name="%s"; filename="%s"`, field, fileName(f)))
-	header.Set("Content-Type", "application/octet-stream")
-	if f.Mime != "" {
-		header.Set("Content-Type", oneLine(f.Mime))
-	}
-	part, err := form.CreatePart(header)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(part, source{body})
-	return err
-}
-
-// source marks the read errors of a file, to tell them from write errors.
-type source struct{ r io.Reader }
-
-func (s source) Read(p []byte) (int, error) {
-	n, err := s.r.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
-		err = &fileError{err}
-	}
-	return n, err
 }
 
 // extensionOf names files that come without an extension, by which VK tells types.
@@ -233,7 +180,7 @@ var extensionOf = map[string]string{
 
 // fileName is a name that can stand in a header and says the type.
 func fileName(f *message.File) string {
-	name := oneLine(strings.ReplaceAll(strings.ReplaceAll(f.Name, `\`, "_"), `"`, "'"))
+	name := channels.HeaderText(f.Name)
 	bare, _, _ := strings.Cut(f.Mime, ";")
 	if name == "" {
 		name = "file"
@@ -242,13 +189,4 @@ func fileName(f *message.File) string {
 		name += extensionOf[lower(bare)]
 	}
 	return name
-}
-
-func oneLine(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return -1
-		}
-		return r
-	}, s)
 }
