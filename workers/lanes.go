@@ -210,7 +210,7 @@ type ack struct {
 func (w *Workers) decode(ctx context.Context, stored []queue.StoredUpdate) ([]queue.Decoded, []ack, []look) {
 	decoded := make([]queue.Decoded, len(stored))
 	var acks []ack
-	var found []look
+	found := make([]look, 0, len(stored))
 	for i := range stored {
 		account, err := w.deps.Accounts.Get(ctx, stored[i].AccountID)
 		if err != nil {
@@ -221,7 +221,7 @@ func (w *Workers) decode(ctx context.Context, stored []queue.StoredUpdate) ([]qu
 		if a, ok := account.Channel.(channels.Acknowledger); ok && wantsAck(decoded[i].Updates) {
 			acks = append(acks, ack{a, stored[i].Raw})
 		}
-		found = append(found, looks(account, stored[i].AccountID, &decoded[i])...)
+		found = looks(found, account, stored[i].AccountID, &decoded[i])
 	}
 	return decoded, acks, found
 }

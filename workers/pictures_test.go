@@ -195,7 +195,7 @@ func TestLearn(t *testing.T) {
 		w := &Workers{cfg: Config{ProfileAge: profileAge}, deps: Deps{Store: &c.l, Bus: noBus{}}, profiles: newProfiles()}
 		now := time.Now()
 		w.profiles.take(key, now, profileAge)
-		l := look{key: key, told: message.Profile{ID: "1", Avatar: c.told}}
+		l := look{key: key, told: &message.Profile{ID: "1", Avatar: c.told}}
 		if c.told == "" {
 			l.asked = &c.l
 		}

