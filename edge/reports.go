@@ -106,6 +106,12 @@ func (e *Edge) askReports(ctx context.Context, id, platform string, reporter cha
 			e.metrics.reports.WithLabelValues(platform, "asked").Add(float64(len(asked)))
 			e.metrics.reports.WithLabelValues(platform, "found").Add(float64(len(missed)))
 			found += len(missed)
+			for i := range missed {
+				// The message shows that no report of it took effect. One may have come all
+				// the same, and been dropped or put into quarantine: it must not stand in
+				// the way of this one.
+				missed[i].DedupKey = "asked:" + missed[i].DedupKey
+			}
 			if len(missed) > 0 && !e.storeMissed(ctx, id, missed) {
 				return ctx.Err()
 			}

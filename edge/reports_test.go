@@ -144,6 +144,9 @@ func TestReportsOfMany(t *testing.T) {
 		for call := range strings.SplitSeq(a.take(), ", ") {
 			sizes = append(sizes, len(strings.Fields(call)))
 		}
+		if key := s.batches[0][0].DedupKey; key != "asked:report of p000" {
+			t.Errorf("dedup key %q", key)
+		}
 		if n, _ := s.stored(); n != 250 || fmt.Sprint(sizes) != "[100 100 50]" {
 			t.Errorf("%d stored, asked about %v", n, sizes)
 		}
