@@ -3,13 +3,10 @@ package infobip
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"io"
 	"net/http"
-	"net/http/httptrace"
 	"slices"
 	"strings"
-	"sync/atomic"
 
 	"switchboard/channels"
 	"switchboard/message"
@@ -25,15 +22,15 @@ func (c *channel) call(ctx context.Context, method, path, what string, in, answe
 	var body []byte
 	if in != nil {
 		var err error
-		if body, err = encode(in); err != nil {
+		if body, err = channels.EncodeJSON(in); err != nil {
 			return nil, &message.Error{Kind: message.ErrInvalid, Detail: "the message can't be written as JSON"}
 		}
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, &message.Error{Kind: message.ErrUnavailable, Detail: what + " could not be sent", Err: err}
 	}
-	var sent trace
-	req, err := http.NewRequestWithContext(sent.watch(ctx), method, c.base.String()+path, bytes.NewReader(body))
+	var sent channels.Trace
+	req, err := http.NewRequestWithContext(sent.Watch(ctx), method, c.base.String()+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, &message.Error{Kind: message.ErrAccount, Detail: "setting api_base makes no valid address"}
 	}
@@ -44,7 +41,7 @@ func (c *channel) call(ctx context.Context, method, path, what string, in, answe
 	}
 	resp, err := c.env.HTTP.Do(req)
 	if err != nil {
-		return nil, transportError(what, err, sent.nothing())
+		return nil, channels.NoAnswer(what, err, sent.Nothing())
 	}
 	defer resp.Body.Close()
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
@@ -62,31 +59,6 @@ func (c *channel) call(ctx context.Context, method, path, what string, in, answe
 	failure.Err = err
 	return &f, failure
 }
-
-// encode is JSON without the escapes that HTML would need: signed links keep
-// their "&".
-func encode(v any) ([]byte, error) {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
-}
-
-// trace tells whether a request can have reached the other side.
-type trace struct{ started, wrote atomic.Bool }
-
-func (t *trace) watch(ctx context.Context) context.Context {
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GetConn:      func(string) { t.started.Store(true) },
-		WroteHeaders: func() { t.wrote.Store(true) },
-	})
-}
-
-// nothing reports that no byte of the request went out, for certain.
-func (t *trace) nothing() bool { return t.started.Load() && !t.wrote.Load() }
 
 // redact keeps secrets, and what is private of a message, out of what Infobip said.
 func (c *channel) redact(s string, private []string) string {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/url"
 	"strconv"
 	"strings"
 
@@ -185,7 +184,7 @@ func contentsOf(m *words) []message.Content {
 		}
 		one.Kind, one.Text = message.KindText, string(m.Text)
 	case "IMAGE", "VIDEO", "DOCUMENT", "AUDIO", "VOICE", "STICKER":
-		if !isWebAddress(string(m.URL)) {
+		if channels.WebAddress(string(m.URL)) == nil {
 			return unsupported(kind + " without url")
 		}
 		file := message.File{Kind: fileKinds[kind], State: message.FilePending, Ref: string(m.URL)}
@@ -363,11 +362,6 @@ func compact(raw json.RawMessage) string {
 		return ""
 	}
 	return strings.ReplaceAll(b.String(), `\u0000`, "")
-}
-
-func isWebAddress(s string) bool {
-	u, err := url.Parse(s)
-	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != ""
 }
 
 func degrees(s channels.Scalar, limit float64) (float64, bool) {

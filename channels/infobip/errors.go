@@ -1,15 +1,10 @@
 package infobip
 
 import (
-	"context"
-	"errors"
-	"net"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"switchboard/channels"
 	"switchboard/message"
@@ -240,7 +235,7 @@ func classify(resp *http.Response, f *failed, words string) *message.Error {
 	case http.StatusNotFound, http.StatusMethodNotAllowed:
 		e.Kind, e.Detail = message.ErrAccount, "setting api_base is not Infobip's API, or the number in setting sender is unknown there"
 	case http.StatusTooManyRequests:
-		e.Kind, e.RetryAfter = message.ErrThrottled, retryAfter(resp.Header.Get("Retry-After"))
+		e.Kind, e.RetryAfter = message.ErrThrottled, channels.RetryAfter(resp.Header)
 	default:
 		switch {
 		case resp.StatusCode >= 500 || resp.StatusCode == http.StatusRequestTimeout:
@@ -250,37 +245,6 @@ func classify(resp *http.Response, f *failed, words string) *message.Error {
 		default:
 			e.Kind = message.ErrInvalid
 		}
-	}
-	return e
-}
-
-// retryAfter reads the header's seconds, up to a day.
-func retryAfter(header string) time.Duration {
-	n, err := strconv.Atoi(strings.TrimSpace(header))
-	if err != nil || n < 0 {
-		return 0
-	}
-	return time.Duration(min(n, 86400)) * time.Second
-}
-
-// transportError classifies a call without an answer. unsent says that no byte
-// of it went out.
-func transportError(what string, err error, unsent bool) *message.Error {
-	if u, ok := errors.AsType[*url.Error](err); ok {
-		err = u.Err
-	}
-	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
-		unsent = true
-	}
-	if _, ok := errors.AsType[*net.DNSError](err); ok {
-		unsent = true
-	}
-	e := &message.Error{Kind: message.ErrUncertain, Detail: what + " got no answer", Err: err}
-	if unsent {
-		e.Kind, e.Detail = message.ErrUnavailable, what+" could not be sent"
-	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		e.Code = "timeout"
 	}
 	return e
 }

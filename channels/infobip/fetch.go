@@ -20,7 +20,7 @@ import (
 // Files live 7 days; 15 of them a second may be read.
 func (c *channel) Fetch(ctx context.Context, ref string) (channels.Download, error) {
 	u, err := url.Parse(ref)
-	if err != nil || !isWebAddress(ref) || u.User != nil {
+	if err != nil || channels.WebAddress(ref) == nil || u.User != nil {
 		return channels.Download{}, fmt.Errorf("fetching file: not a web address: %w", channels.ErrFileGone)
 	}
 	client, ours := c.env.Fetch, c.isOurs(u)
@@ -32,7 +32,7 @@ func (c *channel) Fetch(ctx context.Context, ref string) (channels.Download, err
 		// To the storage, which needs no key; guarded like any outside address.
 		_ = resp.Body.Close()
 		var next *url.URL
-		if next, err = u.Parse(resp.Header.Get("Location")); err != nil || !isWebAddress(next.String()) {
+		if next, err = u.Parse(resp.Header.Get("Location")); err != nil || channels.WebAddress(next.String()) == nil {
 			return channels.Download{}, errors.New("fetching file: a redirect to nowhere")
 		}
 		resp, err = c.get(ctx, c.env.Fetch, next, false)

@@ -144,7 +144,7 @@ func checkKeyboard(k *message.Keyboard, template bool) error {
 			if n := message.UnitUTF16.Count(b.Text); n > maxButtonTitle {
 				return refuse(message.RefusedLimit, "button text has %d utf16; WhatsApp takes %d on a button with an address", n, maxButtonTitle)
 			}
-			if len(b.URL) > maxURL || !isWebAddress(b.URL) {
+			if len(b.URL) > maxURL || channels.WebAddress(b.URL) == nil {
 				return refuse(message.RefusedInvalid, "a button's url must be a web address of up to %d bytes", maxURL)
 			}
 			continue

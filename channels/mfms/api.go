@@ -6,9 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
-	"net/http/httptrace"
 	"strings"
-	"sync/atomic"
 
 	"switchboard/channels"
 	"switchboard/message"
@@ -50,15 +48,15 @@ func (c *channel) exchange(ctx context.Context, method, where string, body []byt
 	}
 	u := *c.base
 	u.Path += where
-	var sent trace
-	req, err := http.NewRequestWithContext(sent.watch(ctx), method, u.String(), bytes.NewReader(body))
+	var sent channels.Trace
+	req, err := http.NewRequestWithContext(sent.Watch(ctx), method, u.String(), bytes.NewReader(body))
 	if err != nil {
 		return nil, nil, nil, &message.Error{Kind: message.ErrAccount, Detail: "setting api_base makes no valid address"}
 	}
 	prepare(req.Header)
 	resp, err = c.env.HTTP.Do(req)
 	if err != nil {
-		return nil, nil, nil, transportError(err, sent.nothing())
+		return nil, nil, nil, channels.NoAnswer("the call", err, sent.Nothing())
 	}
 	defer resp.Body.Close()
 	answer, cause = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
@@ -113,16 +111,3 @@ func (c *channel) word(code string) string {
 	}
 	return code
 }
-
-// trace tells whether a request can have reached the other side.
-type trace struct{ started, wrote atomic.Bool }
-
-func (t *trace) watch(ctx context.Context) context.Context {
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GetConn:      func(string) { t.started.Store(true) },
-		WroteHeaders: func() { t.wrote.Store(true) },
-	})
-}
-
-// nothing reports that no byte of the request went out, for certain.
-func (t *trace) nothing() bool { return t.started.Load() && !t.wrote.Load() }

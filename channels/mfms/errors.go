@@ -1,15 +1,12 @@
 package mfms
 
 import (
-	"context"
-	"errors"
-	"net"
+	"cmp"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
-	"time"
 
+	"switchboard/channels"
 	"switchboard/message"
 )
 
@@ -105,7 +102,7 @@ func foreign(resp *http.Response, cause error) *message.Error {
 	e := &message.Error{Code: strconv.Itoa(resp.StatusCode), Detail: "HTTP " + strconv.Itoa(resp.StatusCode) + " " + http.StatusText(resp.StatusCode), Err: cause}
 	switch s := resp.StatusCode; {
 	case s == http.StatusTooManyRequests:
-		e.Kind, e.RetryAfter = message.ErrThrottled, retryAfter(resp.Header.Get("Retry-After"))
+		e.Kind, e.RetryAfter = message.ErrThrottled, cmp.Or(channels.RetryAfter(resp.Header), afterThrottle)
 	case s == http.StatusUnauthorized, s == http.StatusForbidden:
 		e.Kind, e.Detail = message.ErrAccount, "MFMS refuses login and password, or this server's address"
 	case s == http.StatusBadRequest, s == http.StatusNotFound, s == http.StatusMethodNotAllowed, s == http.StatusRequestEntityTooLarge:
@@ -117,37 +114,6 @@ func foreign(resp *http.Response, cause error) *message.Error {
 		if s < 300 {
 			e.Detail = "the answer is not MFMS's"
 		}
-	}
-	return e
-}
-
-// retryAfter reads the header's seconds, up to a day.
-func retryAfter(header string) time.Duration {
-	n, err := strconv.Atoi(strings.TrimSpace(header))
-	if err != nil || n < 0 {
-		return afterThrottle
-	}
-	return time.Duration(min(n, 86400)) * time.Second
-}
-
-// transportError classifies a call without an answer. unsent says that no byte of
-// it went out.
-func transportError(err error, unsent bool) *message.Error {
-	if u, ok := errors.AsType[*url.Error](err); ok {
-		err = u.Err // the address says nothing that the settings don't
-	}
-	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
-		unsent = true
-	}
-	if _, ok := errors.AsType[*net.DNSError](err); ok {
-		unsent = true
-	}
-	e := &message.Error{Kind: message.ErrUncertain, Detail: "MFMS did not answer", Err: err}
-	if unsent {
-		e.Kind, e.Detail = message.ErrUnavailable, "MFMS can't be reached"
-	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		e.Code = "timeout"
 	}
 	return e
 }

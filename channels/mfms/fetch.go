@@ -2,12 +2,9 @@ package mfms
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"mime"
 	"net/http"
 	"net/url"
-	"path"
 
 	"switchboard/channels"
 )
@@ -27,14 +24,11 @@ func (c *channel) Fetch(ctx context.Context, ref string) (channels.Download, err
 		resp, err = fetch(ctx, c.env.HTTP, u, func(h http.Header) { authorise(h, c.login, c.password) })
 	}
 	if err != nil {
-		if u, ok := errors.AsType[*url.Error](err); ok {
-			err = u.Err // the address is as good as a key to the file
-		}
-		return channels.Download{}, fmt.Errorf("fetching file from %s: %w", u.Hostname(), err)
+		return channels.Download{}, fmt.Errorf("fetching file from %s: %w", u.Hostname(), channels.WithoutAddress(err))
 	}
 	switch resp.StatusCode {
 	case http.StatusOK:
-		return channels.Download{Body: resp.Body, Size: resp.ContentLength, Mime: resp.Header.Get("Content-Type"), Name: downloadName(resp, u)}, nil
+		return channels.DownloadOf(resp, u), nil
 	case http.StatusNotFound, http.StatusGone:
 		err = fmt.Errorf("HTTP %d: %w", resp.StatusCode, channels.ErrFileGone)
 	default:
@@ -53,16 +47,4 @@ func fetch(ctx context.Context, client channels.Doer, u *url.URL, prepare func(h
 		prepare(req.Header)
 	}
 	return client.Do(req)
-}
-
-// downloadName is the name that the server gives, else the address's last element
-// where it looks like a file.
-func downloadName(resp *http.Response, u *url.URL) string {
-	if _, params, err := mime.ParseMediaType(resp.Header.Get("Content-Disposition")); err == nil && params["filename"] != "" {
-		return path.Base(params["filename"])
-	}
-	if name := path.Base(u.Path); path.Ext(name) != "" {
-		return name
-	}
-	return ""
 }

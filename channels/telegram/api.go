@@ -14,6 +14,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"switchboard/channels"
 )
 
 // params are the parameters of a call.
@@ -120,7 +122,7 @@ func (c *channel) answer(method string, res *http.Response) (json.RawMessage, er
 		fail.description, fail.err = "the answer broke off", c.clean(err)
 		return nil, fail
 	}
-	fail.retryAfter = retryAfter(res.Header.Get("Retry-After"))
+	fail.retryAfter = channels.RetryAfter(res.Header)
 	var e envelope
 	// Proxies answer in HTML, whatever the status.
 	err = lenient(raw, &e)
@@ -134,7 +136,7 @@ func (c *channel) answer(method string, res *http.Response) (json.RawMessage, er
 	if e.ErrorCode != 0 {
 		fail.code = e.ErrorCode
 	}
-	fail.description = c.redact(shorten(e.Description, 300))
+	fail.description = c.redact(channels.Shorten(e.Description, 300))
 	if s := e.Parameters.RetryAfter; s > 0 {
 		fail.retryAfter = time.Duration(min(s, maxRetryAfter)) * time.Second
 	}
@@ -144,14 +146,6 @@ func (c *channel) answer(method string, res *http.Response) (json.RawMessage, er
 
 // maxRetryAfter bounds a wait, in seconds: a day is longer than any message lives.
 const maxRetryAfter = 24 * 60 * 60
-
-func retryAfter(header string) time.Duration {
-	s, err := strconv.ParseInt(header, 10, 64)
-	if err != nil || s < 0 {
-		return 0
-	}
-	return time.Duration(min(s, maxRetryAfter)) * time.Second
-}
 
 // lenient decodes JSON and lets fields of an unexpected type be: a changed type
 // of a field that we could do without must not cost the message.
@@ -166,9 +160,7 @@ func lenient(raw []byte, v any) error {
 // clean takes the URL, which holds the token, out of an error of the HTTP
 // client. Context errors can still be found by errors.Is.
 func (c *channel) clean(err error) error {
-	if e, ok := errors.AsType[*url.Error](err); ok {
-		err = e.Err
-	}
+	err = channels.WithoutAddress(err)
 	if leaks := fmt.Sprintf("%v %#v", err, err); strings.Contains(leaks, c.token) || strings.Contains(leaks, c.secret) {
 		return errors.New(c.redact(err.Error()))
 	}
@@ -178,16 +170,4 @@ func (c *channel) clean(err error) error {
 // redact takes the account's secrets out of a text.
 func (c *channel) redact(s string) string {
 	return strings.NewReplacer(c.token, "<token>", url.PathEscape(c.token), "<token>", url.QueryEscape(c.token), "<token>", c.secret, "<secret>").Replace(s)
-}
-
-// shorten cuts s to at most n bytes, between characters.
-func shorten(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	cut := n
-	for cut > 0 && s[cut]&0xC0 == 0x80 {
-		cut--
-	}
-	return s[:cut]
 }

@@ -70,7 +70,7 @@ func (c *channel) Check(ctx context.Context) (channels.Health, error) {
 		if info.URL != own {
 			health.Warning = "the webhook is set to another address: is another program using this token?"
 		} else if info.LastErrorMessage != "" && info.Pending > 0 {
-			health.Warning = "Telegram could not deliver: " + c.redact(shorten(info.LastErrorMessage, 300))
+			health.Warning = "Telegram could not deliver: " + c.redact(channels.Shorten(info.LastErrorMessage, 300))
 			if t := at(info.LastErrorDate); !t.IsZero() {
 				health.Warning += " (" + t.Format(time.RFC3339) + ")"
 			}

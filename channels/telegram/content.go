@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"switchboard/channels"
 	"switchboard/message"
 )
 
@@ -182,7 +183,7 @@ func unsupported(raw json.RawMessage) string {
 	_ = json.Unmarshal(raw, &fields) // it was read before
 	for _, field := range slices.Sorted(maps.Keys(fields)) {
 		if !plain[field] && given(fields[field]) && field != "" {
-			return shorten(field, 64)
+			return channels.Shorten(field, 64)
 		}
 	}
 	return "message"

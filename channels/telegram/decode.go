@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"switchboard/channels"
 	"switchboard/message"
 )
 
@@ -339,7 +340,7 @@ func unknownUpdate(updateID int64, raw []byte) ([]message.Update, error) {
 	return []message.Update{{
 		Kind: message.UpdateMessage, Chat: key.String(), Customer: customer.profile(), At: at(date), Quiet: true,
 		PlatformID: "update:" + strconv.FormatInt(updateID, 10),
-		Content:    message.Content{Kind: message.KindUnsupported, Unsupported: shorten(kind, 64)},
+		Content:    message.Content{Kind: message.KindUnsupported, Unsupported: channels.Shorten(kind, 64)},
 	}}, nil
 }
 

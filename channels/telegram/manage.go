@@ -192,7 +192,7 @@ func messageIDs(ids []string) ([]int64, error) {
 	for _, id := range ids {
 		n, err := strconv.ParseInt(id, 10, 64)
 		if err != nil || n <= 0 {
-			return nil, invalid("a message id of Telegram is a number, not " + shorten(id, 40))
+			return nil, invalid("a message id of Telegram is a number, not " + channels.Shorten(id, 40))
 		}
 		numbers = append(numbers, n)
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 
+	"switchboard/channels"
 	"switchboard/message"
 )
 
@@ -258,7 +259,7 @@ func markup(k *message.Keyboard) (params, error) {
 			case k.Kind == message.KeyboardInline:
 				data := row[i].Payload
 				if data == "" {
-					data = shorten(row[i].Text, callbackData)
+					data = channels.Shorten(row[i].Text, callbackData)
 				}
 				b["callback_data"] = data
 			case row[i].Action == message.KeyPhone:

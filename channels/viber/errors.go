@@ -1,11 +1,7 @@
 package viber
 
 import (
-	"context"
-	"errors"
-	"net"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -100,28 +96,6 @@ func (c *channel) failure(resp *http.Response, a *answer) *message.Error {
 		if resp.StatusCode < 300 {
 			e.Detail = "the answer is not Viber's JSON"
 		}
-	}
-	return e
-}
-
-// transportError classifies a call without an answer. unsent says that no byte
-// of it went out.
-func (c *channel) transportError(method string, err error, unsent bool) *message.Error {
-	if u, ok := errors.AsType[*url.Error](err); ok {
-		err = u.Err // the address says nothing new
-	}
-	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
-		unsent = true
-	}
-	if _, ok := errors.AsType[*net.DNSError](err); ok {
-		unsent = true
-	}
-	e := &message.Error{Kind: message.ErrUncertain, Detail: method + " got no answer", Err: err}
-	if unsent {
-		e.Kind, e.Detail = message.ErrUnavailable, method+" could not be sent"
-	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		e.Code = "timeout"
 	}
 	return e
 }

@@ -66,7 +66,7 @@ func (c *channel) size(out *message.Outbound) (int, error) {
 	if len(out.Files) > 0 {
 		link = strings.Repeat("x", linkRoom)
 	}
-	body, err := encode(c.request(out, link))
+	body, err := channels.EncodeJSON(c.request(out, link))
 	if err != nil {
 		return 0, fmt.Errorf("encoding message: %w", err)
 	}

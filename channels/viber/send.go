@@ -5,9 +5,7 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"net/http/httptrace"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"switchboard/channels"
@@ -89,7 +87,7 @@ func (c *channel) from(out *message.Outbound) sender {
 	if name := strings.Join(strings.Fields(out.SenderName), " "); name != "" {
 		s.Name = strings.TrimSpace(truncate(name, maxSender))
 	}
-	if isWebAddress(out.SenderAvatar) {
+	if channels.WebAddress(out.SenderAvatar) != nil {
 		s.Avatar = out.SenderAvatar
 	}
 	return s
@@ -180,15 +178,15 @@ type answer struct {
 // call posts to one method of the API. out is the message concerned, for
 // keeping its words out of errors; nil without one.
 func (c *channel) call(ctx context.Context, method string, in any, out *message.Outbound) (*answer, *message.Error) {
-	body, err := encode(in)
+	body, err := channels.EncodeJSON(in)
 	if err != nil {
 		return nil, &message.Error{Kind: message.ErrInvalid, Detail: "message can't be written as JSON", Err: err}
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, &message.Error{Kind: message.ErrUnavailable, Detail: method + " could not be sent", Err: err}
 	}
-	var sent trace
-	req, err := http.NewRequestWithContext(sent.watch(ctx), http.MethodPost, c.base+"/"+method, bytes.NewReader(body))
+	var sent channels.Trace
+	req, err := http.NewRequestWithContext(sent.Watch(ctx), http.MethodPost, c.base+"/"+method, bytes.NewReader(body))
 	if err != nil {
 		return nil, &message.Error{Kind: message.ErrAccount, Detail: "setting api_base makes no valid address", Err: err}
 	}
@@ -196,7 +194,7 @@ func (c *channel) call(ctx context.Context, method string, in any, out *message.
 	req.Header.Set("X-Viber-Auth-Token", c.token)
 	resp, err := c.env.HTTP.Do(req)
 	if err != nil {
-		return nil, c.transportError(method, err, sent.nothing())
+		return nil, channels.NoAnswer(method, err, sent.Nothing())
 	}
 	defer resp.Body.Close()
 	raw, readErr := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
@@ -212,19 +210,6 @@ func (c *channel) call(ctx context.Context, method string, in any, out *message.
 	failure.Detail = c.redact(failure.Detail, out)
 	return nil, failure
 }
-
-// trace tells whether a request can have reached the other side.
-type trace struct{ started, wrote atomic.Bool }
-
-func (t *trace) watch(ctx context.Context) context.Context {
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GetConn:      func(string) { t.started.Store(true) },
-		WroteHeaders: func() { t.wrote.Store(true) },
-	})
-}
-
-// nothing reports that no byte of the request went out, for certain.
-func (t *trace) nothing() bool { return t.started.Load() && !t.wrote.Load() }
 
 // redact keeps secrets and the customer's words out of what Viber said.
 func (c *channel) redact(s string, out *message.Outbound) string {

@@ -142,7 +142,7 @@ func TestRequestSize(t *testing.T) {
 			}
 			whole := ""
 			for i := range parts {
-				body, err := encode(c.request(&parts[i].Outbound, ""))
+				body, err := channels.EncodeJSON(c.request(&parts[i].Outbound, ""))
 				if err != nil || len(body) > maxRequest {
 					t.Errorf("%s: part %d of %d has %d bytes (%v)", name, i, len(parts), len(body), err)
 				}

@@ -1,7 +1,6 @@
 package viber
 
 import (
-	"bytes"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
@@ -79,7 +78,7 @@ func open(account channels.Account, env channels.Env) (*channel, error) {
 		return nil, fmt.Errorf("setting sender_name: has %d characters; Viber takes %d", n, maxSender)
 	}
 	avatar := account.Setting("sender_avatar", "")
-	if avatar != "" && !isWebAddress(avatar) {
+	if avatar != "" && channels.WebAddress(avatar) == nil {
 		return nil, fmt.Errorf("setting sender_avatar: %q is not a web address; use https://...", avatar)
 	}
 	base, err := parseBase(account.Setting("api_base", apiBase))
@@ -119,11 +118,6 @@ func parseBase(s string) (string, error) {
 	return base, nil
 }
 
-func isWebAddress(s string) bool {
-	u, err := url.Parse(s)
-	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != ""
-}
-
 // mac is the HMAC-SHA256 of data under the token.
 func (c *channel) mac(data []byte) (sum [sha256.Size]byte) {
 	h := c.macs.Get().(hash.Hash)
@@ -161,7 +155,7 @@ func (c *channel) buildWelcome(text, keyboard string) ([]byte, error) {
 	if err := caps.Check(&content, false); err != nil {
 		return nil, fmt.Errorf("setting welcome_keyboard: %w", err)
 	}
-	body, err := encode(c.request(&message.Outbound{Content: content}, ""))
+	body, err := channels.EncodeJSON(c.request(&message.Outbound{Content: content}, ""))
 	if err != nil {
 		return nil, fmt.Errorf("setting welcome: %w", err)
 	}
@@ -169,16 +163,4 @@ func (c *channel) buildWelcome(text, keyboard string) ([]byte, error) {
 		return nil, fmt.Errorf("setting welcome: makes %d bytes with its keyboard; Viber takes %d", len(body), maxRequest)
 	}
 	return body, nil
-}
-
-// encode is JSON as Viber wants it: button texts carry HTML entities of our
-// making, which Go's default escaping would double.
-func encode(v any) ([]byte, error) {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
