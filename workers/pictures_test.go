@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/riverqueue/river"
-	"github.com/riverqueue/river/rivertype"
 
 	"switchboard"
 	"switchboard/channels"
@@ -89,6 +88,9 @@ type noBus struct{}
 func (noBus) Wake(string)                                {}
 func (noBus) Subscribe(string) (<-chan struct{}, func()) { return nil, func() {} }
 
+// newOf is a new value of a type that is not ours to name.
+func newOf[T any](*T) *T { return new(T) }
+
 func TestPictureJob(t *testing.T) {
 	t.Parallel()
 	sum := sha256.Sum256(pixel)
@@ -121,7 +123,9 @@ func TestPictureJob(t *testing.T) {
 	} {
 		g := &gallery{had: c.had, gone: c.gone, stored: map[string][]byte{}}
 		w := &Workers{deps: Deps{Store: g, Files: g, Accounts: c.fetch, Bus: noBus{}}, log: slog.New(slog.DiscardHandler), metrics: newMetrics(nil)}
-		job := &river.Job[queue.PictureArgs]{JobRow: &rivertype.JobRow{Attempt: max(c.attempt, 1), MaxAttempts: 5}, Args: queue.PictureArgs{Key: "new", FileID: "f1"}}
+		job := &river.Job[queue.PictureArgs]{Args: queue.PictureArgs{Key: "new", FileID: "f1"}}
+		job.JobRow = newOf(job.JobRow)
+		job.Attempt, job.MaxAttempts = max(c.attempt, 1), 5
 		err := (&pictureWorker{w: w}).Work(t.Context(), job)
 		if (err != nil) != c.retry || len(g.stored) == 1 != c.stored || fmt.Sprint(g.finished) != c.finished {
 			t.Errorf("%s: %v, %d stored, finished %v; want retry=%v stored=%v %s", name, err, len(g.stored), g.finished, c.retry, c.stored, c.finished)
