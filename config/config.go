@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/alecthomas/kong"
 	"go.yaml.in/yaml/v3"
@@ -45,6 +46,8 @@ type Config struct {
 	AllowedOrigins []string `name:"allowed-origins" env:"SWITCHBOARD_ALLOWED_ORIGINS" placeholder:"https://...,..." help:"Origins of web pages that may open the operators' WebSocket, besides our own."`
 
 	TrustedProxies []string `name:"trusted-proxies" env:"SWITCHBOARD_TRUSTED_PROXIES" placeholder:"CIDR,..." help:"Proxies whose X-Forwarded-For is believed, for counting failed logins by client; empty: none."`
+
+	KeepUpdates time.Duration `name:"keep-updates" env:"SWITCHBOARD_KEEP_UPDATES" default:"720h" help:"How long the platforms' updates are kept as they came; messages are not touched. They are dropped week by week."`
 
 	LogLevel  string `name:"log-level" env:"SWITCHBOARD_LOG_LEVEL" default:"info" help:"debug, info, warn or error."`
 	LogFormat string `name:"log-format" env:"SWITCHBOARD_LOG_FORMAT" help:"text or json; default text on a terminal, else json."`
@@ -103,6 +106,9 @@ func (c *Config) Validate() error {
 	}
 	if _, err := strconv.ParseBool(c.S3TLS); err != nil {
 		return bad("S3_TLS", c.S3TLS, "true or false")
+	}
+	if c.KeepUpdates != 0 && c.KeepUpdates < 7*24*time.Hour {
+		return bad("KEEP_UPDATES", c.KeepUpdates.String(), "168h or more: duplicates are known by the updates of a week")
 	}
 	if c.MasterKey != "" {
 		if key, err := base64.StdEncoding.DecodeString(c.MasterKey); err != nil || len(key) != 32 {

@@ -35,6 +35,8 @@ type DB struct {
 	log     *slog.Logger
 	jobs    Jobs
 	secrets Sealer
+	// dedup is how far into a week the week before is looked into for duplicates.
+	dedup time.Duration
 }
 
 // Config is how to reach the database.
@@ -120,7 +122,7 @@ func New(pool *pgxpool.Pool, secrets Sealer, log *slog.Logger) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &DB{pool: pool, hot: pool, log: log, jobs: jobs, secrets: secrets}, nil
+	return &DB{pool: pool, hot: pool, log: log, jobs: jobs, secrets: secrets, dedup: dedupHorizon}, nil
 }
 
 // Sealer encrypts what must not lie in the database in the clear. ad binds the

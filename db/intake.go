@@ -26,6 +26,7 @@ const (
 	lockMemory     = 7303 // see BusLock
 	lockShown      = 7304 // held while shown messages are noted, until commit
 	lockAlias      = 7305 // see aliasLock
+	lockPartitions = 7306 // held while partitions are made or dropped
 )
 
 // LaneOf is the lane of a chat's updates.
@@ -49,7 +50,7 @@ func (d *DB) Append(ctx context.Context, updates []queue.RawUpdate) error {
 		return nil
 	}
 	batch := &pgx.Batch{}
-	touched := queueAppend(batch, updates)
+	touched := queueAppend(batch, updates, d.dedup)
 	var idle []int32
 	batch.Queue(`select id from lanes where id = any($1) and not draining order by id`, touched).Query(func(rows pgx.Rows) (err error) {
 		idle, err = pgx.CollectRows(rows, pgx.RowTo[int32])
@@ -84,7 +85,7 @@ func unavailable(err error) error {
 // inside each lane: whoever reads a lane up to id n has seen every row below n
 // that will ever be. They are taken in rising order, so that two appends can't
 // deadlock.
-func queueAppend(batch *pgx.Batch, updates []queue.RawUpdate) (touched []int32) {
+func queueAppend(batch *pgx.Batch, updates []queue.RawUpdate, horizon time.Duration) (touched []int32) {
 	n := len(updates)
 	lanes := make([]int32, n)
 	accounts, keys, chats := make([]string, n), make([]string, n), make([]string, n)
@@ -98,9 +99,14 @@ func queueAppend(batch *pgx.Batch, updates []queue.RawUpdate) (touched []int32) 
 	slices.Sort(touched)
 	touched = slices.Compact(touched)
 	batch.Queue(`select pg_advisory_xact_lock($1, l) from unnest($2::int[]) l`, lockLaneAppend, touched)
-	batch.Queue(`insert into updates (lane, account_id, dedup_key, chat_key, ord, raw)
-		select * from unnest($1::int[], $2::uuid[], $3::text[], $4::text[], $5::bigint[], $6::bytea[])
-		on conflict (account_id, dedup_key) do nothing`, lanes, accounts, keys, chats, orders, raws)
+	// The time of this statement, which began with the locks in hand, decides on the
+	// week: who inserts the same key later sees it, in its own week or the one before.
+	batch.Queue(`insert into updates (lane, account_id, dedup_key, chat_key, ord, raw, received_at)
+		select r.*, statement_timestamp() from unnest($1::int[], $2::uuid[], $3::text[], $4::text[], $5::bigint[], $6::bytea[]) r (lane, account, key, chat, ord, raw)
+		where statement_timestamp() > date_trunc('week', statement_timestamp(), 'UTC') + $7::interval
+		or not exists (select 1 from updates u where u.account_id = r.account and u.dedup_key = r.key
+			and u.received_at >= date_trunc('week', statement_timestamp(), 'UTC') - interval '7 days' and u.received_at < date_trunc('week', statement_timestamp(), 'UTC'))
+		on conflict do nothing`, lanes, accounts, keys, chats, orders, raws, horizon)
 	return touched
 }
 
@@ -110,7 +116,7 @@ func (d *DB) append(ctx context.Context, tx pgx.Tx, updates []queue.RawUpdate) e
 		return nil
 	}
 	batch := &pgx.Batch{}
-	touched := queueAppend(batch, updates)
+	touched := queueAppend(batch, updates, d.dedup)
 	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 		return fmt.Errorf("appending %d updates: %w", len(updates), err)
 	}

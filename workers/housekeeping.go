@@ -40,6 +40,13 @@ func (w *Workers) housekeeping(ctx context.Context) {
 			w.chore(ctx, "old events could not be dropped", func(ctx context.Context) error {
 				return w.deps.Store.PruneEvents(ctx, w.cfg.KeepEvents)
 			})
+			w.chore(ctx, "partitions could not be seen to", func(ctx context.Context) error {
+				dropped, err := w.deps.Store.Partitions(ctx, time.Now(), w.cfg.KeepUpdates)
+				if len(dropped) > 0 {
+					w.log.InfoContext(ctx, "dropped old updates", "partitions", dropped)
+				}
+				return err
+			})
 			w.chore(ctx, "old nodes could not be dropped", w.deps.Store.PruneNodes)
 		}
 	}

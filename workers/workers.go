@@ -40,6 +40,7 @@ type Store interface {
 	MendMailboxes(ctx context.Context) (int, error)
 	ApplyParked(ctx context.Context) error
 	PruneEvents(ctx context.Context, keep time.Duration) error
+	Partitions(ctx context.Context, now time.Time, keep time.Duration) (dropped []string, err error)
 	PruneNodes(ctx context.Context) error
 }
 
@@ -72,6 +73,8 @@ type Config struct {
 	// KeepEvents is how long operators may stay away and still resume by
 	// cursor; default 72 h.
 	KeepEvents time.Duration
+	// KeepUpdates is how long raw updates are kept; default 30 days.
+	KeepUpdates time.Duration
 	// Guard is the longest time since the last heartbeat after which this
 	// process still starts sends; default 6 s, below the 8 s after which others
 	// take its sends over.
@@ -98,6 +101,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.KeepEvents <= 0 {
 		c.KeepEvents = 72 * time.Hour
+	}
+	if c.KeepUpdates <= 0 {
+		c.KeepUpdates = 30 * 24 * time.Hour
 	}
 	if c.Guard <= 0 {
 		c.Guard = 6 * time.Second

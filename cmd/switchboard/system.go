@@ -333,7 +333,7 @@ func (s *system) addRoles(ctx context.Context) error {
 			return err
 		}
 		s.closers = append(s.closers, riverDB.Close)
-		w, err := workers.New(workers.Config{Node: s.node}, workers.Deps{Pool: riverDB.Pool(), Store: s.db, Bus: s.bus, Accounts: s.registry,
+		w, err := workers.New(workers.Config{Node: s.node, KeepUpdates: s.cfg.KeepUpdates}, workers.Deps{Pool: riverDB.Pool(), Store: s.db, Bus: s.bus, Accounts: s.registry,
 			Files: s.files, Alive: s.beat.alive, Log: s.log.With("part", "workers"), Metrics: s.metrics})
 		if err != nil {
 			return err

@@ -1,0 +1,121 @@
+package db_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"switchboard/internal/queue"
+)
+
+const week = 7 * 24 * time.Hour
+
+// Weeks get their partitions ahead of time, and old ones go once all that they hold
+// is done with.
+func TestPartitions(t *testing.T) {
+	t.Parallel()
+	d, pool := open(t)
+	acc := account(t, d)
+	var now time.Time
+	if err := pool.QueryRow(t.Context(), `select date_trunc('week', now(), 'UTC') + interval '10 weeks 1 hour'`).Scan(&now); err != nil {
+		t.Fatal(err)
+	}
+	partitions := func(at time.Time) []string {
+		t.Helper()
+		dropped, err := d.Partitions(t.Context(), at, 4*week)
+		if err != nil {
+			t.Fatal(err)
+		}
+		slices.Sort(dropped)
+		return dropped
+	}
+	name := func(weeks int) string {
+		return "updates_" + now.UTC().Add(-time.Hour+time.Duration(weeks)*week).Format("20060102")
+	}
+	exists := func(name string) bool { return scalar[bool](t, pool, `select to_regclass($1) is not null`, name) }
+
+	for n := -9; n <= 0; n++ { // as every week does
+		if dropped := partitions(now.Add(time.Duration(n) * week)); n < -5 && len(dropped) > 0 {
+			t.Errorf("week %d: dropped %v", n, dropped)
+		}
+	}
+	if exists("updates_first") || exists(name(-5)) || !exists(name(-4)) || !exists(name(3)) || exists(name(4)) {
+		t.Errorf("partitions: %s", scalar[string](t, pool, `select string_agg(inhrelid::regclass::text, ' ' order by 1) from pg_inherits where inhparent = 'updates'::regclass`))
+	}
+
+	// Three old weeks: one is done with, one has an update that waits, one has one in
+	// quarantine; and a time of long ago that has no week of its own.
+	bad := queue.RawUpdate{AccountID: acc, DedupKey: "bad", ChatKey: "c9", Raw: []byte("no json")}
+	appendAll(t, d, raw(acc, "done", text("c1", "1", "a")), bad)
+	drainAll(t, d)
+	for key, weeks := range map[string]int{"done": -4, "bad": -3} {
+		if _, err := pool.Exec(t.Context(), `update updates set received_at = $2 where dedup_key = $1`, key, now.Add(time.Duration(weeks)*week)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	appendAll(t, d, raw(acc, "waits", text("c2", "2", "b")), raw(acc, "ancient", text("c3", "3", "c")))
+	if _, err := pool.Exec(t.Context(), `update updates set received_at = case dedup_key when 'waits' then $1::timestamptz else '2001-01-01' end where dedup_key in ('waits', 'ancient')`, now.Add(-2*week)); err != nil {
+		t.Fatal(err)
+	}
+	later := now.Add(5 * week)
+	if got := partitions(later); !slices.Equal(got, []string{name(-4), name(-1), name(0)}) {
+		t.Errorf("dropped %v", got)
+	}
+	if done := drainAll(t, d); done.Messages != 2 {
+		t.Errorf("%d messages of what waited", done.Messages)
+	}
+	if got := partitions(later); !slices.Equal(got, []string{name(-2)}) {
+		t.Errorf("then dropped %v", got)
+	}
+	if _, err := pool.Exec(t.Context(), `update quarantine set resolved_at = now()`); err != nil {
+		t.Fatal(err)
+	}
+	if got := partitions(later); !slices.Equal(got, []string{name(-3)}) {
+		t.Errorf("at last dropped %v", got)
+	}
+	if n := scalar[int](t, pool, `select count(*) from messages`); n != 3 {
+		t.Errorf("%d messages are left of 3", n)
+	}
+}
+
+// An update that came last week is known this week, and order is kept.
+func TestDuplicatesOfLastWeek(t *testing.T) {
+	t.Parallel()
+	d, pool := open(t)
+	acc := account(t, d)
+	d.KnowDuplicatesFor(8 * 24 * time.Hour)
+	// As in the weeks after the first one.
+	if _, err := pool.Exec(t.Context(), `alter table updates detach partition updates_first; do $$ begin
+		execute format('alter table updates attach partition updates_first for values from (minvalue) to (%L)', date_trunc('week', now(), 'UTC')); end $$`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Partitions(t.Context(), time.Now(), week); err != nil {
+		t.Fatal(err)
+	}
+	var all []queue.RawUpdate
+	for i := range 300 {
+		all = append(all, raw(acc, fmt.Sprint("k", i), text("c", fmt.Sprint(i), fmt.Sprint(i))))
+	}
+	appendAll(t, d, all[:100]...)
+	drainAll(t, d)
+	if _, err := pool.Exec(t.Context(), `update updates set received_at = date_trunc('week', now(), 'UTC') - interval '1 second'`); err != nil {
+		t.Fatal(err)
+	}
+	appendAll(t, d, all...)
+	if done := drainAll(t, d); done.Messages != 200 || done.Updates != 200 {
+		t.Errorf("%+v", done)
+	}
+	if n := scalar[int](t, pool, `select count(*) from messages where body->>'text' <> (seq - 1)::text`); n != 0 {
+		t.Errorf("%d messages out of order", n)
+	}
+	// Beyond the horizon nobody looks.
+	if _, err := pool.Exec(t.Context(), `update updates set received_at = date_trunc('week', now(), 'UTC') - interval '1 second'`); err != nil {
+		t.Fatal(err)
+	}
+	d.KnowDuplicatesFor(0)
+	appendAll(t, d, all[0])
+	if n := scalar[int](t, pool, `select count(*) from updates`); n != 301 {
+		t.Errorf("%d updates", n)
+	}
+}
