@@ -328,12 +328,12 @@ type deleteParams struct {
 }
 
 func (h *Hub) messageDelete(ctx context.Context, c *conn, p *deleteParams) (any, error) {
-	m, opened, err := h.own(ctx, &c.operator, p.MessageID)
+	m, opened, err := h.deletable(ctx, &c.operator, p.MessageID)
 	if err != nil {
 		return nil, err
 	}
 	// What has not left yet can be taken back on any channel.
-	if !opened.Capabilities.Delete && m.Status != message.StatusQueued {
+	if m.Direction == message.Out && !opened.Capabilities.Delete && m.Status != message.StatusQueued {
 		return nil, fail(codeUnsupported, "%s can't delete sent messages", opened.Capabilities.Platform)
 	}
 	deleted, err := h.deps.Store.DeleteMessage(ctx, p.MessageID, mayWrite(&c.operator))
@@ -345,6 +345,23 @@ func (h *Hub) messageDelete(ctx context.Context, c *conn, p *deleteParams) (any,
 	return messageResult{deleted}, nil
 }
 
+// deletable is own, or a message of the customer where the platform lets it be
+// deleted.
+func (h *Hub) deletable(ctx context.Context, o *switchboard.Operator, messageID string) (message.Message, *channels.Opened, error) {
+	m, err := h.readable(ctx, o, messageID)
+	if err != nil || m.Direction == message.Out {
+		return h.own(ctx, o, messageID)
+	}
+	opened, err := h.deps.Accounts.Get(ctx, m.AccountID)
+	if err != nil {
+		return m, nil, accountError(err)
+	}
+	if caps := &opened.Capabilities; !caps.DeleteReceived || m.PlatformMessageID == nil {
+		return m, nil, fail(codeUnsupported, "%s can't delete what the customer wrote", caps.Platform)
+	}
+	return m, opened, nil
+}
+
 // own returns a message that the operator wrote themselves, with its account.
 func (h *Hub) own(ctx context.Context, o *switchboard.Operator, messageID string) (message.Message, *channels.Opened, error) {
 	m, err := h.readable(ctx, o, messageID)
@@ -352,7 +369,7 @@ func (h *Hub) own(ctx context.Context, o *switchboard.Operator, messageID string
 		return m, nil, err
 	}
 	if m.Direction == message.In {
-		return m, nil, fail(codeUnsupported, "what the customer wrote is not ours to edit or delete")
+		return m, nil, fail(codeUnsupported, "what the customer wrote is not ours to edit")
 	}
 	if m.Sender.Kind != message.SenderOperator || m.Sender.ID != o.ID {
 		return m, nil, fail(codeForbidden, "only messages that you sent yourself")
@@ -403,6 +420,9 @@ func (h *Hub) messageForward(ctx context.Context, c *conn, p *forwardParams) (an
 	}
 	if m.DeletedAt != nil {
 		return nil, fail(codeConflict, "the message has been deleted")
+	}
+	if caps := &opened.Capabilities; !caps.Forward && !caps.ForwardCopy {
+		return nil, fail(codeUnsupported, "%s can't forward messages; write what matters as a message of your own", caps.Platform)
 	}
 	content, err := copyFor(&opened.Capabilities, &m)
 	if err != nil {

@@ -124,7 +124,7 @@ func chatEvent(typ switchboard.EventType, chat switchboard.Chat, messageID strin
 // send. The new text shows at once; if the platform refuses, the old one is
 // restored with the reason.
 func (d *DB) EditMessage(ctx context.Context, messageID, text string, allow func(switchboard.Chat) error) (message.Message, error) {
-	return d.change(ctx, messageID, allow, func(tx pgx.Tx, m message.Message, inFlight bool) error {
+	return d.change(ctx, messageID, false, allow, func(tx pgx.Tx, m message.Message, inFlight bool) error {
 		content := m.Content
 		content.Text = text
 		_, err := tx.Exec(ctx, `update messages set body = $2, edited_at = clock_timestamp(), error = null where id = $1`, m.ID, contentJSON(&content))
@@ -139,9 +139,10 @@ func (d *DB) EditMessage(ctx context.Context, messageID, text string, allow func
 }
 
 // DeleteMessage takes one of our messages back: one that has not left yet is
-// canceled, else the deletion is queued behind what the chat still has to send.
+// canceled, else the deletion is queued behind what the chat still has to send, as
+// it is for a message of the customer's.
 func (d *DB) DeleteMessage(ctx context.Context, messageID string, allow func(switchboard.Chat) error) (message.Message, error) {
-	return d.change(ctx, messageID, allow, func(tx pgx.Tx, m message.Message, inFlight bool) error {
+	return d.change(ctx, messageID, true, allow, func(tx pgx.Tx, m message.Message, inFlight bool) error {
 		if m.Status == message.StatusQueued && !inFlight {
 			batch := &pgx.Batch{}
 			batch.Queue(`delete from outbox where message_id = $1`, m.ID)
@@ -156,7 +157,9 @@ func (d *DB) DeleteMessage(ctx context.Context, messageID string, allow func(swi
 	})
 }
 
-func (d *DB) change(ctx context.Context, messageID string, allow func(switchboard.Chat) error, do func(tx pgx.Tx, m message.Message, inFlight bool) error) (message.Message, error) {
+// change does something to a message under its chat's lock; theirs allows it for a
+// message of the customer's.
+func (d *DB) change(ctx context.Context, messageID string, theirs bool, allow func(switchboard.Chat) error, do func(tx pgx.Tx, m message.Message, inFlight bool) error) (message.Message, error) {
 	m, err := d.Message(ctx, messageID)
 	if err != nil {
 		return m, err
@@ -186,7 +189,7 @@ func (d *DB) change(ctx context.Context, messageID string, allow func(switchboar
 			return fmt.Errorf("locking message: %w", err)
 		}
 		switch {
-		case m.Direction != message.Out:
+		case m.Direction != message.Out && !theirs:
 			return fmt.Errorf("message %s is the customer's: %w", messageID, switchboard.ErrForbidden)
 		case m.DeletedAt != nil:
 			return fmt.Errorf("message %s is deleted: %w", messageID, switchboard.ErrConflict)

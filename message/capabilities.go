@@ -62,8 +62,10 @@ type Capabilities struct {
 	ReplyTo         bool `json:"reply_to"`
 	Edit            bool `json:"edit"`
 	Delete          bool `json:"delete"`
-	Forward         bool `json:"forward"`   // message.forward is shown as a forward, not as a copy
-	Forwarded       bool `json:"forwarded"` // a customer's forward is shown as one
+	DeleteReceived  bool `json:"delete_received"` // what customers wrote can be deleted, on their side too
+	Forward         bool `json:"forward"`         // message.forward is shown as a forward
+	ForwardCopy     bool `json:"forward_copy"`    // message.forward sends a copy: the platform has no forwards
+	Forwarded       bool `json:"forwarded"`       // a customer's forward is shown as one
 	Typing          bool `json:"typing"`
 	OperatorName    bool `json:"operator_name"`
 	OperatorAvatar  bool `json:"operator_avatar"`

@@ -92,6 +92,7 @@ const beyond = `
 buttons in the feed        : infobip mfms vk ok
 delivered to the customer  : infobip mfms
 read by the customer       : infobip mfms vk
+delete others' messages     : telegram
 receive stickers           : ok
 receive documents          : ok
 send documents             : ok
@@ -160,7 +161,7 @@ func functions() map[string]func(c *message.Capabilities) bool {
 		"edit own messages":                func(c *message.Capabilities) bool { return c.Edit },
 		"delete own messages":              func(c *message.Capabilities) bool { return c.Delete },
 		"edit others' messages":            never, // what customers write stays as it is
-		"delete others' messages":          never,
+		"delete others' messages":          func(c *message.Capabilities) bool { return c.DeleteReceived },
 		"operator starts the conversation": func(c *message.Capabilities) bool { return c.StartByID || c.StartByPhone },
 		"accepted by the network":          func(*message.Capabilities) bool { return true }, // status sent, of every channel
 		"delivered to the customer":        func(c *message.Capabilities) bool { return c.Delivered },
@@ -170,7 +171,7 @@ func functions() map[string]func(c *message.Capabilities) bool {
 		"bot builder":                      never,
 		"emoji both ways":                  talks,
 		"see forwarded messages":           func(c *message.Capabilities) bool { return c.Forwarded },
-		"forward a message":                func(c *message.Capabilities) bool { return c.Forward },
+		"forward a message":                func(c *message.Capabilities) bool { return c.Forward || c.ForwardCopy },
 	}
 	for name, kind := range map[string]message.Kind{"images": message.KindImage, "video": message.KindVideo, "stickers": message.KindSticker, "documents": message.KindDocument,
 		"audio": message.KindAudio, "voice messages": message.KindVoice, "contact": message.KindContact, "location": message.KindLocation} {

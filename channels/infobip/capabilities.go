@@ -64,6 +64,7 @@ func (c *channel) Capabilities() message.Capabilities {
 			message.KindButton, message.KindService, message.KindUnsupported,
 		},
 		InlineKeyboard: true,
+		ForwardCopy:    true,
 		ReplyTo:        true,
 		Typing:         true,
 		Delivered:      true,

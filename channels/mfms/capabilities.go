@@ -36,6 +36,7 @@ func (c *channel) Capabilities() message.Capabilities {
 		Send:           []message.Kind{message.KindText},
 		Receive:        receives,
 		CustomerAvatar: true, // with messages of the newer form
+		ForwardCopy:    true,
 		Delivered:      true,
 		Read:           true,
 		StartByID:      true, // the id is the phone

@@ -59,7 +59,7 @@ func (c *channel) Capabilities() message.Capabilities {
 			message.KindButton, message.KindService, message.KindUnsupported,
 		},
 		ReplyKeyboard: true, InlineKeyboard: true, RequestPhone: true, RequestLocation: true,
-		ReplyTo: true, Edit: true, Delete: true, Forward: true, Forwarded: true, Typing: true, CustomerAvatar: true,
+		ReplyTo: true, Edit: true, Delete: true, DeleteReceived: true, Forward: true, Forwarded: true, Typing: true, CustomerAvatar: true,
 		// An id works only if that person has started the bot before; otherwise
 		// the send fails with kind recipient.
 		StartByID: true,

@@ -75,6 +75,7 @@ func telegramParty(w *world) *party {
 			"buttons in the feed":              gets("sendMessage", `"text":"rate","reply_markup":{"inline_keyboard":[[{"text":"Good","callback_data":"csat:5"},{"text":"Bad","callback_data":"Bad"}]]}`),
 			"edit own messages":                gets("editMessageText", `"message_id":"ID","text":"a better answer"`),
 			"delete own messages":              gets("deleteMessage", `"message_id":"ID"`),
+			"delete others' messages":          gets("deleteMessage", `"message_id":"ID"`),
 			"operator starts the conversation": gets("sendMessage", `"text":"an answer"`),
 			"emoji both ways":                  gets("sendMessage", `"text":"`+emoji+`"`),
 			"send images":                      gets("sendPhoto", `"photo":"@cat.jpg image/jpeg","caption":"look"`),
@@ -146,7 +147,6 @@ func viberParty(w *world) *party {
 			"send voice messages":              gets(asFile("say.ogg", "audio/ogg")),
 			"send contact":                     gets(`"type":"contact","contact":{"name":"Service desk","phone_number":"+37060000000"}`),
 			"send location":                    gets(`"type":"location","location":{"lat":55.75,"lon":37.61}`),
-			"forward a message":                gets(`"type":"text","text":"pass it on"`),
 		},
 	}
 }
@@ -275,7 +275,6 @@ func okParty(w *world) *party {
 			"send documents":                   uploads("FILE", "bill.pdf", "application/pdf", "your bill"),
 			"send audio":                       uploads("AUDIO", "song.mp3", "audio/mpeg", "song.mp3"), // OK refuses files without a text
 			"send voice messages":              uploads("AUDIO", "say.ogg", "audio/ogg", "say.ogg"),
-			"forward a message":                gets(`"text":"pass it on"`),
 		},
 	}
 }

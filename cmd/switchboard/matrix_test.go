@@ -567,7 +567,7 @@ func proofs() map[string]proof {
 			p.refusesCall("message.delete", object{"message_id": m.ID})
 		}},
 		"edit others' messages":            {never, theirs("message.edit")},
-		"delete others' messages":          {never, theirs("message.delete")},
+		"delete others' messages":          {deletesTheirs, theirs("message.delete")},
 		"operator starts the conversation": {starts, never},
 		"accepted by the network": {func(p *party, _ string) {
 			m := p.op.send(p.sending(says(""), p.chat))
@@ -611,7 +611,10 @@ func proofs() map[string]proof {
 				p.t.Errorf("not told to be forwarded: %s", asJSON(m))
 			}
 		}, off},
-		"forward a message": {forwards, forwards},
+		"forward a message": {forwards, func(p *party, _ string) {
+			words, _ := p.sees(p.who, p.chat, func(w human) (simulator.Sent, error) { return w.SendText("pass it on"), nil })
+			p.refusesCall("message.forward", object{"message_id": words.ID, "chat_id": p.chat})
+		}},
 	}
 	for name, kind := range map[string]message.Kind{"images": message.KindImage, "video": message.KindVideo, "stickers": message.KindSticker, "documents": message.KindDocument,
 		"audio": message.KindAudio, "voice messages": message.KindVoice, "contact": message.KindContact, "location": message.KindLocation} {
@@ -704,6 +707,18 @@ func starts(p *party, row string) {
 	p.shows(who, func(s []simulator.Message) bool { return len(s) == 1 })
 	if m, _ := p.sees(who, chat, func(w human) (simulator.Sent, error) { return w.SendText("who is it?"), nil }); m.Text != "who is it?" {
 		p.t.Errorf("the operator sees %s", asJSON(m))
+	}
+}
+
+// deletesTheirs: what the customer wrote goes from their side, too.
+func deletesTheirs(p *party, row string) {
+	m, _ := p.sees(p.who, p.chat, func(w human) (simulator.Sent, error) { return w.SendText("my card is 4111"), nil })
+	since := p.now()
+	p.op.call("message.delete", object{"message_id": m.ID}, nil)
+	polled(p.t, "deletion at the platform", 20*time.Second, func() bool { return len(p.received(since, nil)) > 0 })
+	p.got(row, since, p.names(p.who, &m))
+	if m, _ := p.stored(m.ID); m.DeletedAt == nil || m.Status != message.StatusReceived {
+		p.t.Errorf("the message is %s", asJSON(m))
 	}
 }
 

@@ -108,6 +108,8 @@ function capabilities(platform) {
     edit: true,
     delete: true,
     forward: true,
+    forward_copy: false,
+    delete_received: platform === "telegram",
     typing: true,
     operator_name: false,
     operator_avatar: false,

@@ -508,6 +508,7 @@ export interface components {
             contact_phone: components["schemas"]["Limit"];
             customer_avatar: boolean;
             delete: boolean;
+            delete_received: boolean;
             delivered: boolean;
             edit: boolean;
             /** Format: int64 */
@@ -516,6 +517,7 @@ export interface components {
                 [key: string]: number;
             };
             forward: boolean;
+            forward_copy: boolean;
             forwarded: boolean;
             idempotent: boolean;
             inline_keyboard: boolean;

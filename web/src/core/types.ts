@@ -152,6 +152,11 @@ export interface Capabilities {
   reply_to: boolean;
   edit: boolean;
   delete: boolean;
+  /** What the customer wrote can be deleted, on their side too. */
+  delete_received: boolean;
+  /** By the platform's own forward, or as a copy. */
+  forward: boolean;
+  forward_copy: boolean;
   typing: boolean;
   delivered: boolean;
   read: boolean;

@@ -123,6 +123,7 @@ export const en = {
   "message.unsupportedUnknown": "A message of a kind that can't be shown",
   "message.deleteTitle": "Delete this message?",
   "message.deleteText": "It disappears from the customer's chat, too.",
+  "message.deleteReceivedText": "The message will be deleted for the customer as well, and can't be brought back.",
   "message.retry": "Send again",
   "message.discard": "Discard",
   "message.notSent": "Not sent",
@@ -234,6 +235,7 @@ export const en = {
   "cant.reply": "{platform} can't reply to a message",
   "cant.edit": "{platform} can't edit sent messages",
   "cant.delete": "{platform} can't delete sent messages",
+  "cant.forward": "{platform} can't forward messages",
   "cant.text": "{platform} sends approved templates only",
 
   "contactForm.title": "Send a contact",

@@ -129,6 +129,7 @@ export const ru: Dictionary = {
   "message.unsupportedUnknown": "Сообщение, которое нельзя показать",
   "message.deleteTitle": "Удалить это сообщение?",
   "message.deleteText": "Оно исчезнет и у клиента.",
+  "message.deleteReceivedText": "Сообщение исчезнет и у клиента. Вернуть его нельзя.",
   "message.retry": "Отправить снова",
   "message.discard": "Не отправлять",
   "message.notSent": "Не отправлено",
@@ -240,6 +241,7 @@ export const ru: Dictionary = {
   "cant.reply": "{platform} не умеет отвечать на сообщение",
   "cant.edit": "{platform} не умеет менять отправленное",
   "cant.delete": "{platform} не умеет удалять отправленное",
+  "cant.forward": "{platform} не умеет пересылать",
   "cant.text": "{platform} отправляет только утверждённые шаблоны",
 
   "contactForm.title": "Отправить контакт",

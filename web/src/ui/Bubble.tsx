@@ -319,6 +319,15 @@ function Actions({ message: m, text, chat, me, writable, onDialog }: Props & { m
               {caps?.edit === false && <small className="why">{t("cant.edit", { platform })}</small>}
             </Menu.Item>
           )}
+          {writable && m.direction === "in" && caps?.delete_received && (
+            <Menu.Item
+              color="red"
+              leftSection={<IconTrash size={16} aria-hidden />}
+              onClick={() => onDialog({ type: "delete", message: m })}
+            >
+              {t("message.delete")}
+            </Menu.Item>
+          )}
           {writable && own && sent && (
             <Menu.Item
               color="red"

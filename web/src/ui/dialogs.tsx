@@ -157,7 +157,7 @@ function DeleteMessage({ message, onClose }: { message: Message; onClose: () => 
   const { t } = useWords();
   return (
     <Confirm
-      text={t("message.deleteText")}
+      text={t(message.direction === "in" ? "message.deleteReceivedText" : "message.deleteText")}
       action={t("message.delete")}
       danger
       onClose={onClose}
@@ -250,6 +250,14 @@ function Forward({ message, onClose }: { message: Message; onClose: () => void }
   const words = useWords();
   const { t } = words;
   const chats = desk.mine().filter((c) => c.id !== message.chat_id);
+  const capabilities = useDeskState((s) => s.capabilities);
+  useEffect(() => {
+    for (const c of chats) void desk.loadCapabilities(c.account_id);
+  });
+  const refuses = (c: Chat) => {
+    const caps = capabilities[c.account_id];
+    return caps && !caps.forward && !caps.forward_copy;
+  };
   const forward = async (chat: Chat) => {
     try {
       await desk.forward(message.id, chat.id);
@@ -267,7 +275,7 @@ function Forward({ message, onClose }: { message: Message; onClose: () => void }
           const name = nameOf(c, words);
           return (
             <li key={c.id}>
-              <button type="button" onClick={() => void forward(c)}>
+              <button type="button" disabled={refuses(c)} onClick={() => void forward(c)}>
                 <Avatar
                   id={c.customer?.id ?? c.id}
                   name={name}
@@ -277,7 +285,9 @@ function Forward({ message, onClose }: { message: Message; onClose: () => void }
                 />
                 <span>
                   <strong>{name}</strong>
-                  <small>{platformName(c.platform)}</small>
+                  <small>
+                    {refuses(c) ? t("cant.forward", { platform: platformName(c.platform) }) : platformName(c.platform)}
+                  </small>
                 </span>
               </button>
             </li>
