@@ -232,6 +232,7 @@ func TestMessagesOfEveryKind(t *testing.T) {
 	jpeg, pdf, big, pending := file("image/jpeg", 10, "ready"), file("application/pdf", 10, "ready"), file("application/pdf", 5000, "ready"), file("image/png", 1, "pending")
 	poor := everything("poor")
 	poor.Send, poor.Edit, poor.Delete, poor.ReplyTo, poor.InlineKeyboard, poor.StartByID = []message.Kind{message.KindText, message.KindDocument}, false, false, false, false, false
+	poor.ForwardCopy = true
 	poorAccount := w.account(poor)
 	s := w.hub(nil)
 	c := connect(t, s, ann)
@@ -334,6 +335,7 @@ func TestMessagesOfEveryKind(t *testing.T) {
 	c.fails(1003, "message.delete", m{"message_id": r.Message.ID})
 
 	// Forwards.
+	c.fails(1003, "message.forward", m{"message_id": in.ID, "chat_id": chat}) // neither forwards nor copies
 	c.must("message.forward", m{"message_id": in.ID, "chat_id": there.ID, "client_id": "f1"}, &r)
 	if r.Message.Text != "from the customer" || len(r.Message.Forwarded) != 1 || r.Message.Forwarded[0].From != "Customer c" || r.Message.Forwarded[0].Text != "from the customer" {
 		t.Errorf("forwarded %+v", r.Message.Content)

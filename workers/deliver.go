@@ -112,6 +112,10 @@ func (w *Workers) send(ctx context.Context, c *queue.Claim) *queue.Outcome {
 		o.Kind, o.After, o.Log.Outcome = queue.OutcomeRetry, 5*time.Second, "account unavailable"
 		return o
 	}
+	if !w.gates.pass(ctx, w.stopping, c.AccountID, account.Capabilities.Rate.PerSecond) {
+		o.Kind, o.Log.Outcome = queue.OutcomeRetry, "process is stopping"
+		return o
+	}
 	if w.deps.Alive() > w.cfg.Guard {
 		// Others may believe us dead and have taken this send over.
 		o.Kind, o.After, o.Log.Outcome = queue.OutcomeRetry, time.Second, "process was stalled"

@@ -133,6 +133,7 @@ type Workers struct {
 	log     *slog.Logger
 	metrics *metrics
 	stepper *stepper
+	gates   gates
 	drainer *laneDrainer
 
 	stopping chan struct{} // closed when work should wind up
