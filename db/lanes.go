@@ -679,6 +679,9 @@ func (w *laneWriter) applyStatuses(batch *pgx.Batch, c *laneChat, found map[refe
 		batch.Queue(`update messages set status = $2, status_at = $3, error = $4 where id = $1`, r.id, s.update.Status, at, s.update.Failure)
 		batch.Queue(`insert into message_log (message_id, at, what, detail) values ($1, $2, $3, $4)`, r.id, at, s.update.Status, s.update.Failure)
 		w.event(switchboard.EventMessageUpdated, c, &r.id)
+		if s.update.Failure != nil && s.update.Failure.Kind == message.ErrAccount {
+			queuePause(batch, s.stored.AccountID, &r.id, s.update.Failure)
+		}
 	}
 }
 

@@ -620,8 +620,7 @@ func (s *step) queueOutcome(batch *pgx.Batch, o *queue.Outcome, detail string) {
 		after := o.After
 		if o.Kind == queue.OutcomeAccount {
 			after = max(after, 5*time.Second)
-			batch.Queue(`update accounts set state = 'paused', reason = $2, updated_at = now() where id = $1 and state = 'active'`, c.AccountID, failureText(o.Failure))
-			batch.Queue(`insert into audit (actor, action, target, detail) values ('system', 'account.pause', $1, jsonb_build_object('reason', $2::text))`, c.AccountID, failureText(o.Failure))
+			queuePause(batch, c.AccountID, nil, o.Failure)
 		}
 		batch.Queue(`update outbox set sending = false, not_before = clock_timestamp() + $4::interval where `+mine, c.OutboxID, c.Attempt, s.node, after)
 		if o.WholeAccount {
@@ -660,6 +659,16 @@ func (s *step) queueUndo(batch *pgx.Batch, outboxID int64, messageID, op string,
 	batch.Queue(`with ok as (delete from outbox where id = $1 and ($2::int is null or attempt = $2 and owner = $3 and sending) returning message_id, undo)
 		update messages m set `+set+`, error = $4 from ok where m.id = ok.message_id`, outboxID, attempt, s.node, failure)
 	batch.Queue(eventOfMessage, messageID)
+}
+
+// queuePause stops an account whose platform refuses all that it sends. A report
+// may tell so late: reported is its message, and an account that was changed or
+// resumed after that was queued goes on.
+func queuePause(batch *pgx.Batch, accountID string, reported *string, failure *message.Failure) {
+	batch.Queue(`with paused as (update accounts a set state = 'paused', reason = $3, updated_at = now()
+			where a.id = $1 and a.state = 'active' and ($2::uuid is null or a.updated_at < (select created_at from messages where id = $2)) returning a.id)
+		insert into audit (actor, action, target, detail) select 'system', 'account.pause', id::text, jsonb_build_object('reason', $3::text) from paused`,
+		accountID, reported, failureText(failure))
 }
 
 func failureText(f *message.Failure) string {

@@ -514,6 +514,36 @@ func TestPartsAndReports(t *testing.T) {
 	}
 }
 
+// A report that speaks of the account stops it, like a refusal to take the message;
+// one that is older than the last resumption doesn't.
+func TestReportStopsAccount(t *testing.T) {
+	t.Parallel()
+	d, pool := open(t)
+	acc := account(t, d)
+	chat := chatWith(t, d, pool, acc, "c")
+	for i, want := range []switchboard.AccountState{switchboard.AccountPaused, switchboard.AccountActive} {
+		id := strconv.Itoa(i)
+		send(t, d, chat, "x")
+		c := step(t, d, node, nil, chat)[0]
+		step(t, d, node, []queue.Outcome{{Claim: &c, Kind: queue.OutcomeSent, IDs: []string{id}}})
+		if i == 1 {
+			if err := d.SetAccountState(t.Context(), acc, switchboard.AccountActive, ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		appendAll(t, d, raw(acc, id, message.Update{Kind: message.UpdateStatus, Chat: "c", PlatformID: id, Status: message.StatusFailed,
+			Failure: &message.Failure{Kind: message.ErrAccount, Code: "12", Detail: "no money"}}))
+		drainAll(t, d)
+		a, err := d.Account(t.Context(), acc)
+		if err != nil || a.State != want || (want == switchboard.AccountPaused) != (a.Reason == "12: no money") {
+			t.Errorf("report %d: account %+v %v, want %s", i, a, err, want)
+		}
+		if n := scalar[int](t, pool, `select count(*) from audit where action = 'account.pause'`); n != 1 {
+			t.Errorf("report %d: %d entries in the journal", i, n)
+		}
+	}
+}
+
 func TestParkedBetweenTransactionsIsSwept(t *testing.T) {
 	t.Parallel()
 	d, pool := open(t)
