@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"time"
 )
 
@@ -119,35 +118,4 @@ func Listen(key, addr string) (net.Listener, error) {
 		return nil, fmt.Errorf("%s=%s can't be listened on (another process has the port? choose another address): %w", key, addr, err)
 	}
 	return l, nil
-}
-
-// HTTP serves handler on l until ctx ends, then lets requests in flight finish.
-// Slow headers and idle connections are cut; bodies have the handlers' own
-// deadlines, because uploads and WebSockets take long.
-func HTTP(name string, l net.Listener, handler http.Handler, log *slog.Logger) Part {
-	const drain = 12 * time.Second // above the edge's commit timeout of 8 s
-	return Part{Name: name, Budget: drain + 2*time.Second, Run: func(ctx context.Context) error {
-		srv := &http.Server{
-			Handler:           handler,
-			ReadHeaderTimeout: 10 * time.Second,
-			IdleTimeout:       2 * time.Minute,
-			MaxHeaderBytes:    64 << 10,
-			ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-			BaseContext:       func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
-		}
-		failed := make(chan error, 1)
-		go func() { failed <- srv.Serve(l) }()
-		select {
-		case err := <-failed:
-			return fmt.Errorf("serving %s: %w", name, err)
-		case <-ctx.Done():
-		}
-		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
-		defer cancel()
-		if err := srv.Shutdown(stop); err != nil {
-			_ = srv.Close()
-		}
-		<-failed
-		return nil
-	}}
 }
