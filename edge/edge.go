@@ -54,6 +54,9 @@ type Config struct {
 	// MaxWaiting is how many webhooks may wait for their commit; more are shed
 	// with 503. Default 4096.
 	MaxWaiting int
+	// MaxHeld is how many bytes of webhook bodies may be in memory, being read or
+	// waiting for their commit; more are shed with 503. Default 64 MiB.
+	MaxHeld int64
 	// CommitTimeout is how long a webhook waits for its commit before it is
 	// answered 503; default 8 s (Viber repeats after about 5 s, Telegram later).
 	CommitTimeout time.Duration
@@ -70,6 +73,7 @@ type Edge struct {
 	acc     Accounts
 	log     *slog.Logger
 	intake  *intake
+	held    budget
 	metrics *metrics
 }
 
@@ -80,6 +84,9 @@ func New(cfg Config, store Store, bus Bus, accounts Accounts, log *slog.Logger, 
 	}
 	if cfg.MaxWaiting <= 0 {
 		cfg.MaxWaiting = 4096
+	}
+	if cfg.MaxHeld <= 0 {
+		cfg.MaxHeld = 64 << 20
 	}
 	if cfg.CommitTimeout <= 0 {
 		cfg.CommitTimeout = 8 * time.Second
@@ -93,7 +100,7 @@ func New(cfg Config, store Store, bus Bus, accounts Accounts, log *slog.Logger, 
 	m := newMetrics(reg)
 	return &Edge{
 		cfg: cfg, store: store, bus: bus, acc: accounts, log: log, metrics: m,
-		intake: newIntake(cfg, store, bus, m, log),
+		intake: newIntake(cfg, store, bus, m, log), held: budget{most: cfg.MaxHeld},
 	}, nil
 }
 

@@ -2,8 +2,8 @@ package edge
 
 import (
 	"errors"
-	"io"
 	"net/http"
+	"os"
 	"strconv"
 
 	"github.com/go-chi/chi/v5"
@@ -18,8 +18,9 @@ import (
 //
 // Answers: 200 after the commit; 400 when the body is not the platform's JSON;
 // 401 when the signature is missing, 403 when it is wrong; 404 for an unknown
-// account; 413 over the size cap; 503 with Retry-After when the updates could
-// not be stored, so that the platform repeats.
+// account; 408 when the body takes too long; 413 over the size cap; 503 with
+// Retry-After when the updates could not be stored or too much waits for that
+// already, so that the platform repeats.
 func (e *Edge) Routes(r chi.Router) {
 	r.Post("/webhooks/{platform}/{account}", e.webhook)
 	r.Get("/webhooks/{platform}/{account}", e.webhookProbe)
@@ -64,10 +65,20 @@ func (e *Edge) webhook(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	platform := account.Account.Platform
-	raw, err := readBody(w, r, e.cfg.MaxBody)
+	body := &body{budget: &e.held}
+	defer body.release() // the intake has answered by then
+	raw, err := body.read(w, r, e.cfg.MaxBody)
 	if err != nil {
 		if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 			e.answer(w, platform, http.StatusRequestEntityTooLarge, "too_large", "the body is over "+strconv.FormatInt(e.cfg.MaxBody, 10)+" bytes")
+			return
+		}
+		if errors.Is(err, errOverloaded) {
+			e.shed(w, platform)
+			return
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			e.answer(w, platform, http.StatusRequestTimeout, "too_slow", "the body took too long")
 			return
 		}
 		e.answer(w, platform, http.StatusBadRequest, "bad_request", "the body could not be read")
@@ -92,8 +103,7 @@ func (e *Edge) webhook(w http.ResponseWriter, r *http.Request) {
 	}
 	// The commit goes on when the platform hangs up: only its answer is lost.
 	if err := e.intake.submit(rawUpdates(account.Account.ID, pieces)); err != nil {
-		w.Header().Set("Retry-After", "2")
-		e.answer(w, platform, http.StatusServiceUnavailable, "unavailable", "could not be stored; send it again")
+		e.shed(w, platform)
 		return
 	}
 	e.metrics.webhooks.WithLabelValues(platform, "200").Inc()
@@ -103,15 +113,10 @@ func (e *Edge) webhook(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// readBody reads up to limit bytes, in one allocation when the length is told.
-func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
-	body := http.MaxBytesReader(w, r.Body, limit)
-	if r.ContentLength > 0 && r.ContentLength <= limit {
-		raw := make([]byte, r.ContentLength)
-		_, err := io.ReadFull(body, raw)
-		return raw, err
-	}
-	return io.ReadAll(body)
+// shed tells the platform to repeat.
+func (e *Edge) shed(w http.ResponseWriter, platform string) {
+	w.Header().Set("Retry-After", "2")
+	e.answer(w, platform, http.StatusServiceUnavailable, "unavailable", "could not be stored; send it again")
 }
 
 func (e *Edge) answer(w http.ResponseWriter, platform string, status int, code, detail string) {
