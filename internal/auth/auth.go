@@ -59,12 +59,20 @@ var (
 
 // Authenticator checks tokens.
 type Authenticator struct {
-	store Store
-	log   *slog.Logger
+	store  Store
+	log    *slog.Logger
+	checks chan struct{} // a place for each password that is being checked
 }
 
 // New returns an authenticator over store.
-func New(store Store, log *slog.Logger) *Authenticator { return &Authenticator{store, log} }
+func New(store Store, log *slog.Logger) *Authenticator {
+	return &Authenticator{store, log, make(chan struct{}, maxChecks)}
+}
+
+// maxChecks is how many passwords are checked at once: each takes a core for
+// 30 ms and 19 MiB. It is also how many guesses may go beyond the free ones when
+// they come all at once.
+const maxChecks = 4
 
 // Token finds the bearer token of a request, in the Authorization header or,
 // where a browser can't set headers, in ?token=.
@@ -132,13 +140,23 @@ var decoy, _ = secret.HashPassword("a password that nobody has")
 // LogIn checks a password and opens a session. The error is ErrBadToken's kin
 // ErrBadLogin for a wrong login or password, or *BlockedError.
 func (a *Authenticator) LogIn(ctx context.Context, login, password, remoteAddr string) (token string, p Principal, err error) {
-	byLogin, byAddress := "login:"+login, "address:"+origin(remoteAddr)
-	until, err := a.store.LoginBlocked(ctx, []string{byLogin, byAddress})
-	if err != nil {
-		return "", p, fmt.Errorf("%w: %w", switchboard.ErrUnavailable, err)
+	if strings.ContainsRune(login, 0) {
+		return "", p, ErrBadLogin // nobody's, and nothing that the database can look for
 	}
-	if until.After(time.Now()) {
-		return "", p, &BlockedError{until}
+	byLogin, byAddress := "login:"+login, "address:"+origin(remoteAddr)
+	// Before the place as well, so that whoever is blocked takes none from others.
+	if err := a.blocked(ctx, byLogin, byAddress); err != nil {
+		return "", p, err
+	}
+	select {
+	case a.checks <- struct{}{}:
+		defer func() { <-a.checks }()
+	case <-ctx.Done():
+		return "", p, fmt.Errorf("%w: waiting to check the password: %w", switchboard.ErrUnavailable, ctx.Err())
+	}
+	// Those that were in line together have failed by now.
+	if err := a.blocked(ctx, byLogin, byAddress); err != nil {
+		return "", p, err
 	}
 	o, hash, err := a.store.PasswordHash(ctx, login)
 	known := err == nil
@@ -149,6 +167,9 @@ func (a *Authenticator) LogIn(ctx context.Context, login, password, remoteAddr s
 		hash = decoy
 	}
 	if !secret.CheckPassword(hash, password) || !known {
+		// It counts also when the client has gone meanwhile.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
 		for key, free := range map[string]int{byLogin: freePerLogin, byAddress: freePerAddress} {
 			if err := a.store.LoginFailed(ctx, key, free); err != nil {
 				a.log.ErrorContext(ctx, "failed login could not be counted", "error", err)
@@ -165,6 +186,17 @@ func (a *Authenticator) LogIn(ctx context.Context, login, password, remoteAddr s
 		a.log.ErrorContext(ctx, "failed logins could not be forgotten", "error", err)
 	}
 	return token, p, nil
+}
+
+func (a *Authenticator) blocked(ctx context.Context, keys ...string) error {
+	until, err := a.store.LoginBlocked(ctx, keys)
+	if err != nil {
+		return fmt.Errorf("%w: %w", switchboard.ErrUnavailable, err)
+	}
+	if until.After(time.Now()) {
+		return &BlockedError{until}
+	}
+	return nil
 }
 
 // ErrBadLogin says that login or password are wrong, without telling which.

@@ -33,7 +33,7 @@ func (e *BlockedError) Error() string {
 // Config is of a guarded client.
 type Config struct {
 	// Allow lists hosts, host:port pairs, addresses or CIDRs that may be reached
-	// although they are not public.
+	// although they are not public, or on ports other than 80 and 443.
 	Allow []string
 	// Resolver is for tests; nil is the system's.
 	Resolver *net.Resolver
@@ -74,33 +74,43 @@ func (g *guard) hostAllowed(hostport string) bool {
 	return g.hosts[hostport] || g.hosts[host]
 }
 
+// publicIPv6 is all that was ever handed out of IPv6. What lies outside are, among
+// others, the forms that carry an IPv4 address (NAT64, SIIT, IPv4-compatible).
+var publicIPv6 = netip.MustParsePrefix("2000::/3")
+
 // special are ranges beyond those that netip knows: none of them is a public
-// unicast host. The last ones carry IPv4 addresses inside of IPv6.
+// unicast host. 2001::/23 and 2002::/16 carry IPv4 addresses inside of IPv6.
 var special = func() []netip.Prefix {
 	var out []netip.Prefix
 	for _, s := range []string{
 		"0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "198.18.0.0/15", "198.51.100.0/24",
-		"203.0.113.0/24", "240.0.0.0/4", "::/96", "64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "2001::/23", "2001:db8::/32", "2002::/16", "fec0::/10",
+		"203.0.113.0/24", "240.0.0.0/4", "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20",
 	} {
 		out = append(out, netip.MustParsePrefix(s))
 	}
 	return out
 }()
 
-func (g *guard) check(addr netip.Addr) error {
-	addr = addr.Unmap().WithZone("")
+// check refuses what is not public, and ports other than those of the web: on the
+// address of another's machine, they are for its own use.
+func (g *guard) check(to netip.AddrPort) error {
+	addr := to.Addr().Unmap().WithZone("")
 	for _, p := range g.prefixes {
 		if p.Contains(addr) {
 			return nil
 		}
 	}
-	if !addr.IsGlobalUnicast() || addr.IsPrivate() || addr.IsLoopback() || addr.IsLinkLocalUnicast() || addr.IsMulticast() || addr.IsUnspecified() {
+	if !addr.IsGlobalUnicast() || addr.IsPrivate() || addr.IsLoopback() || addr.IsLinkLocalUnicast() || addr.IsMulticast() || addr.IsUnspecified() ||
+		(addr.Is6() && !publicIPv6.Contains(addr)) {
 		return &BlockedError{addr.String(), "not a public address"}
 	}
 	for _, p := range special {
 		if p.Contains(addr) {
 			return &BlockedError{addr.String(), "not a public address"}
 		}
+	}
+	if to.Port() != 80 && to.Port() != 443 {
+		return &BlockedError{addr.String(), fmt.Sprintf("port %d is not one of the web", to.Port())}
 	}
 	return nil
 }
@@ -124,7 +134,7 @@ func NewClient(cfg Config) (*http.Client, error) {
 			if err != nil {
 				return &BlockedError{address, "not an address"}
 			}
-			return g.check(ap.Addr())
+			return g.check(ap)
 		}}
 	transport := newTransport()
 	transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/net/dns/dnsmessage"
@@ -44,10 +45,101 @@ func TestAddresses(t *testing.T) {
 		"100.64.0.1": false, "0.0.0.0": false, "0.1.2.3": false, "224.0.0.1": false, "255.255.255.255": false, "198.18.0.1": false,
 		"::1": false, "::": false, "fe80::1": false, "fc00::1": false, "fd12::1": false, "ff02::1": false, "::ffff:127.0.0.1": false,
 		"::127.0.0.1": false, "64:ff9b::7f00:1": false, "2002:7f00:1::": false, "fec0::1": false,
+		"fe80::1%eth0": false, "::ffff:169.254.169.254": false, "::ffff:0:127.0.0.1": false, "::ffff:7f00:1%1": false, "64:ff9b:1::a00:1": false, "2001:0:7f00:1::1": false,
+		"3fff::1": false, "5f00::1": false, "100::1": false, "2001:db8::1": false, "192.0.0.8": false, "192.88.99.1": false, "fd00:ec2::254": false,
 	} {
-		if err := g.check(netip.MustParseAddr(addr)); (err == nil) != public {
+		if err := g.check(netip.AddrPortFrom(netip.MustParseAddr(addr), 443)); (err == nil) != public {
 			t.Errorf("%s: %v, want public=%v", addr, err, public)
 		}
+	}
+	for port, web := range map[uint16]bool{80: true, 443: true, 22: false, 25: false, 6379: false, 8080: false, 0: false} {
+		if err := g.check(netip.AddrPortFrom(netip.MustParseAddr("93.184.216.34"), port)); (err == nil) != web {
+			t.Errorf("port %d: %v, want taken=%v", port, err, web)
+		}
+		if err := g.check(netip.AddrPortFrom(netip.MustParseAddr("10.1.2.3"), port)); err != nil {
+			t.Errorf("port %d in an allowed range: %v", port, err)
+		}
+	}
+}
+
+// However loopback is written, and wherever a redirect leads: nothing is asked.
+func TestAddressesInDisguise(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64
+	inner := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
+	defer inner.Close()
+	_, port, _ := net.SplitHostPort(inner.Listener.Addr().String())
+	var to string
+	outer := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Location", to)
+		w.WriteHeader(http.StatusTemporaryRedirect)
+	}))
+	defer outer.Close()
+	resolver := answering(t, func(int) netip.Addr { return netip.MustParseAddr("127.0.0.1") })
+	c, err := NewClient(Config{Allow: []string{outer.Listener.Addr().String()}, Resolver: resolver})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, host := range []string{
+		"127.0.0.1", "localhost", "LOCALHOST.", "127.1", "127.0.1", "2130706433", "0x7f000001", "0x7f.1", "0177.0.0.1", "017700000001", "0", "0.0.0.0",
+		"[::1]", "[::]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[0:0:0:0:0:ffff:7f00:0001]", "[::127.0.0.1]", "[64:ff9b::127.0.0.1]", "[2002:7f00:1::]", "[fe80::1%25lo]",
+		"[::1%25lo]", "\u2460\u2461\u2466.0.0.1", "127\u30020\u30020\u30021", "innocent.example", "user:pass@127.0.0.1", "127.0.0.1%09",
+	} {
+		for name, ask := range map[string]string{"link": "http://" + host + ":" + port + "/x.jpg", "redirect": outer.URL} {
+			to = "http://" + host + ":" + port + "/x.jpg"
+			req, err := http.NewRequestWithContext(t.Context(), "GET", ask, nil)
+			if err != nil {
+				continue // no address at all
+			}
+			res, err := c.Do(req)
+			if err == nil {
+				res.Body.Close()
+				t.Errorf("%s %s: answered %d", name, host, res.StatusCode)
+			} else if strings.Contains(err.Error(), "port") && blocked(err) {
+				t.Errorf("%s %s: refused for its port only: %v", name, host, err)
+			}
+		}
+	}
+	for _, link := range []string{"file:///etc/passwd", "gopher://127.0.0.1:" + port + "/_GET", "ftp://127.0.0.1/", "data:text/plain,x", "unix:///run/x.sock", "//127.0.0.1:" + port, "javascript:alert(1)"} {
+		to = link
+		for name, ask := range map[string]string{"link": link, "redirect": outer.URL} {
+			if err := get(t, c, ask); err == nil {
+				t.Errorf("%s %s was fetched", name, link)
+			}
+		}
+	}
+	if n := asked.Load(); n != 0 {
+		t.Errorf("%d requests reached the inner server", n)
+	}
+}
+
+// A name that is public when it is looked at first and private when it is dialled
+// (DNS rebinding) is refused: what is checked is what is dialled.
+func TestNameThatTurnsPrivate(t *testing.T) {
+	t.Parallel()
+	var looks atomic.Int64
+	resolver := answering(t, func(n int) netip.Addr {
+		looks.Store(int64(n))
+		if n == 1 {
+			return netip.MustParseAddr("93.184.216.34")
+		}
+		return netip.MustParseAddr("127.0.0.1")
+	})
+	// Whoever checks first and dials later asks twice, as here.
+	if first, err := resolver.LookupNetIP(t.Context(), "ip4", "turning.example"); err != nil || first[0].IsLoopback() {
+		t.Fatal(first, err)
+	}
+	c, err := NewClient(Config{Resolver: resolver})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if err := get(t, c, "http://turning.example/"); !blocked(err) {
+			t.Errorf("%v, want BlockedError", err)
+		}
+	}
+	if looks.Load() < 2 {
+		t.Errorf("the name was looked up %d times", looks.Load())
 	}
 }
 
@@ -96,28 +188,37 @@ func TestGuardedClient(t *testing.T) {
 // A name that resolves to a private address is refused although the name looks public.
 func TestNameThatResolvesToPrivate(t *testing.T) {
 	t.Parallel()
+	for _, ip := range []string{"127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "fe80::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1"} {
+		c, err := NewClient(Config{Resolver: answering(t, func(int) netip.Addr { return netip.MustParseAddr(ip) })})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := get(t, c, "http://innocent.example/"); !blocked(err) {
+			t.Errorf("%s: %v, want BlockedError", ip, err)
+		}
+	}
+}
+
+// answering is a resolver to which every name has the address that ip returns for
+// the n-th question, counted from 1.
+func answering(t *testing.T, ip func(n int) netip.Addr) *net.Resolver {
+	t.Helper()
 	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	done := make(chan struct{})
-	go func() { defer close(done); serveDNS(pc, [4]byte{127, 0, 0, 1}) }()
-	defer func() { pc.Close(); <-done }()
-	c, err := NewClient(Config{Resolver: &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+	go func() { defer close(done); serveDNS(pc, ip) }()
+	t.Cleanup(func() { pc.Close(); <-done })
+	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "udp", pc.LocalAddr().String())
-	}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := get(t, c, "http://innocent.example/"); !blocked(err) {
-		t.Errorf("%v, want BlockedError", err)
-	}
+	}}
 }
 
-func serveDNS(pc net.PacketConn, ip [4]byte) {
+func serveDNS(pc net.PacketConn, ip func(n int) netip.Addr) {
 	buf := make([]byte, 1500)
-	for {
+	for asked := 0; ; {
 		n, from, err := pc.ReadFrom(buf)
 		if err != nil {
 			return
@@ -127,8 +228,16 @@ func serveDNS(pc net.PacketConn, ip [4]byte) {
 			continue
 		}
 		m.Response, m.Additionals = true, nil
-		if q := m.Questions[0]; q.Type == dnsmessage.TypeA {
-			m.Answers = []dnsmessage.Resource{{Header: dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class, TTL: 1}, Body: &dnsmessage.AResource{A: ip}}}
+		q := m.Questions[0]
+		head := dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class, TTL: 1}
+		if q.Type == dnsmessage.TypeA {
+			asked++
+		}
+		switch addr := ip(max(asked, 1)); {
+		case q.Type == dnsmessage.TypeA && addr.Is4():
+			m.Answers = []dnsmessage.Resource{{Header: head, Body: &dnsmessage.AResource{A: addr.As4()}}}
+		case q.Type == dnsmessage.TypeAAAA && addr.Is6():
+			m.Answers = []dnsmessage.Resource{{Header: head, Body: &dnsmessage.AAAAResource{AAAA: addr.As16()}}}
 		}
 		if out, err := m.Pack(); err == nil {
 			_, _ = pc.WriteTo(out, from)
