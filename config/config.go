@@ -49,6 +49,8 @@ type Config struct {
 
 	KeepUpdates time.Duration `name:"keep-updates" env:"SWITCHBOARD_KEEP_UPDATES" default:"720h" help:"How long the platforms' updates are kept as they came; messages are not touched. They are dropped week by week."`
 
+	KeepMessages time.Duration `name:"keep-messages" env:"SWITCHBOARD_KEEP_MESSAGES" default:"0" help:"How long messages are kept, with their timelines and customers' files; 0: for ever. They are dropped month by month."`
+
 	LogLevel  string `name:"log-level" env:"SWITCHBOARD_LOG_LEVEL" default:"info" help:"debug, info, warn or error."`
 	LogFormat string `name:"log-format" env:"SWITCHBOARD_LOG_FORMAT" help:"text or json; default text on a terminal, else json."`
 }
@@ -109,6 +111,9 @@ func (c *Config) Validate() error {
 	}
 	if c.KeepUpdates != 0 && c.KeepUpdates < 7*24*time.Hour {
 		return bad("KEEP_UPDATES", c.KeepUpdates.String(), "168h or more: duplicates are known by the updates of a week")
+	}
+	if c.KeepMessages != 0 && c.KeepMessages < 30*24*time.Hour {
+		return bad("KEEP_MESSAGES", c.KeepMessages.String(), "0 for ever, or 720h or more")
 	}
 	if c.MasterKey != "" {
 		if key, err := base64.StdEncoding.DecodeString(c.MasterKey); err != nil || len(key) != 32 {

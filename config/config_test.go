@@ -93,6 +93,9 @@ func TestValidate(t *testing.T) {
 		{[]string{"--trusted-proxies=proxy"}, "SWITCHBOARD_TRUSTED_PROXIES="},
 		{[]string{"--allowed-origins=desk.example.org"}, "SWITCHBOARD_ALLOWED_ORIGINS="},
 		{[]string{"--allowed-origins=https://desk.example.org/login"}, "SWITCHBOARD_ALLOWED_ORIGINS="},
+		{[]string{"--keep-updates=24h"}, "SWITCHBOARD_KEEP_UPDATES="},
+		{[]string{"--keep-messages=24h"}, "SWITCHBOARD_KEEP_MESSAGES="},
+		{[]string{"--keep-updates=168h", "--keep-messages=720h"}, ""},
 		{[]string{"--log-level=loud"}, "SWITCHBOARD_LOG_LEVEL="},
 		{[]string{"--log-format=xml"}, "SWITCHBOARD_LOG_FORMAT="},
 	} {

@@ -1,11 +1,13 @@
 package db_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
 	"time"
 
+	"switchboard"
 	"switchboard/internal/queue"
 )
 
@@ -23,7 +25,7 @@ func TestPartitions(t *testing.T) {
 	}
 	partitions := func(at time.Time) []string {
 		t.Helper()
-		dropped, err := d.Partitions(t.Context(), at, 4*week)
+		dropped, err := d.Partitions(t.Context(), at, queue.Keep{Updates: 4 * week})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -90,7 +92,7 @@ func TestDuplicatesOfLastWeek(t *testing.T) {
 		execute format('alter table updates attach partition updates_first for values from (minvalue) to (%L)', date_trunc('week', now(), 'UTC')); end $$`); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.Partitions(t.Context(), time.Now(), week); err != nil {
+	if _, err := d.Partitions(t.Context(), time.Now(), queue.Keep{Updates: week}); err != nil {
 		t.Fatal(err)
 	}
 	var all []queue.RawUpdate
@@ -117,5 +119,67 @@ func TestDuplicatesOfLastWeek(t *testing.T) {
 	appendAll(t, d, all[0])
 	if n := scalar[int](t, pool, `select count(*) from updates`); n != 301 {
 		t.Errorf("%d updates", n)
+	}
+}
+
+// Months go with all that belongs to their messages, except where one is still on
+// its way; what is younger stays, and so do chats and their numbers.
+func TestMonths(t *testing.T) {
+	t.Parallel()
+	d, pool := open(t)
+	acc := account(t, d)
+	var month time.Time
+	if err := pool.QueryRow(t.Context(), `select date_trunc('month', now(), 'UTC')`).Scan(&month); err != nil {
+		t.Fatal(err)
+	}
+	partitions := func(at time.Time, keep time.Duration) []string {
+		t.Helper()
+		dropped, err := d.Partitions(t.Context(), at, queue.Keep{Updates: 1000 * week, Messages: keep})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return dropped
+	}
+	chat := chatWith(t, d, pool, acc, "c")
+	in := raw(acc, "with a file", text("c", "77", "look"))
+	appendAll(t, d, in)
+	drainAll(t, d)
+	stays := send(t, d, chat, "stays")
+	if _, err := pool.Exec(t.Context(), `insert into files (id, message_id) select id, id from messages where body->>'text' = 'look';
+		insert into message_log (message_id, what) select id, 'attempt' from messages;
+		insert into message_parts select chat_id, 'p' || seq, id, 0 from messages`); err != nil {
+		t.Fatal(err)
+	}
+	last := scalar[int](t, pool, `select last_seq from chats where id = $1`, chat)
+
+	later := month.AddDate(0, 3, 1)
+	if got := partitions(month.AddDate(0, 2, 0), 0); got != nil {
+		t.Errorf("dropped %v although messages are kept for ever", got)
+	}
+	if got := partitions(later, 30*24*time.Hour); got != nil {
+		t.Errorf("dropped %v under a message that is to be sent", got)
+	}
+	c := step(t, d, node, nil, chat)[0]
+	step(t, d, node, []queue.Outcome{{Claim: &c, Kind: queue.OutcomeSent, IDs: []string{"9"}}}, chat)
+	if got := partitions(later, 30*24*time.Hour); !slices.Contains(got, "messages_first") {
+		t.Errorf("dropped %v", got)
+	}
+	if n := scalar[int](t, pool, `select (select count(*) from messages) + (select count(*) from message_log) + (select count(*) from message_parts) + (select count(*) from files)`); n != 0 {
+		t.Errorf("%d rows are left", n)
+	}
+	if n := scalar[int](t, pool, `select count(*) from river_job where kind = 'remove'`); n != 1 {
+		t.Errorf("%d files are to be removed", n)
+	}
+	if _, err := d.Message(t.Context(), stays.ID); !errors.Is(err, switchboard.ErrNotFound) {
+		t.Errorf("a dropped message: %v", err)
+	}
+	if list, err := d.History(t.Context(), chat, 0, 0, false, 10); err != nil || len(list) != 0 {
+		t.Errorf("history: %v %v", list, err)
+	}
+
+	// The chat goes on where it was, in the partition of its time.
+	next := send(t, d, chat, "next")
+	if next.Seq != int64(last+1) || scalar[string](t, pool, `select tableoid::regclass::text from messages where id = $1`, next.ID) != "messages_other" {
+		t.Errorf("the next message has number %d after %d", next.Seq, last)
 	}
 }

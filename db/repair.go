@@ -17,7 +17,7 @@ import (
 // parts are $1 to $4, over quarantine q joined with its updates u.
 const quarantineFilter = ` from quarantine q join updates u on u.lane = q.lane and u.id = q.update_id
 	where q.resolved_at is null and ($1 = '' or q.account_id::text = $1) and ($2 = '' or position(lower($2) in lower(q.error)) > 0)
-	and ($3 = '' or q.id::text = $3) and ($4 = '' or q.id < $4::uuid)`
+	and ($3 = '' or q.id::text = $3) and ($4 = '' or q.id < nullif($4, '')::uuid)`
 
 func quarantineArgs(f switchboard.QuarantineFilter) []any {
 	return []any{f.AccountID, f.Error, f.ID, f.Before}
@@ -85,7 +85,7 @@ func (d *DB) FailedMessages(ctx context.Context, f switchboard.FailedFilter, lim
 		where m.status in ('failed', 'expired') and m.direction = 'out' and m.deleted_at is null
 		and ($1 = '' or m.account_id::text = $1) and ($2 = '' or m.chat_id::text = $2)
 		and ($3::timestamptz is null or m.created_at >= $3) and ($4::timestamptz is null or m.created_at < $4)
-		and ($5 = '' or m.error ->> 'kind' = $5) and ($6 = '' or m.error ->> 'code' = $6) and ($7 = '' or m.id > $7::uuid)
+		and ($5 = '' or m.error ->> 'kind' = $5) and ($6 = '' or m.error ->> 'code' = $6) and ($7 = '' or m.id > nullif($7, '')::uuid)
 		and not exists (select 1 from messages again where again.chat_id = m.chat_id and again.client_id = 'again:' || m.id)
 		order by m.id limit $8`,
 		f.AccountID, f.ChatID, f.From, f.To, f.ErrorKind, f.ErrorCode, f.After, limit)

@@ -41,9 +41,9 @@ func (w *Workers) housekeeping(ctx context.Context) {
 				return w.deps.Store.PruneEvents(ctx, w.cfg.KeepEvents)
 			})
 			w.chore(ctx, "partitions could not be seen to", func(ctx context.Context) error {
-				dropped, err := w.deps.Store.Partitions(ctx, time.Now(), w.cfg.KeepUpdates)
+				dropped, err := w.deps.Store.Partitions(ctx, time.Now(), w.cfg.Keep)
 				if len(dropped) > 0 {
-					w.log.InfoContext(ctx, "dropped old updates", "partitions", dropped)
+					w.log.InfoContext(ctx, "dropped what is older than what is kept", "partitions", dropped)
 				}
 				return err
 			})

@@ -40,7 +40,7 @@ type Store interface {
 	MendMailboxes(ctx context.Context) (int, error)
 	ApplyParked(ctx context.Context) error
 	PruneEvents(ctx context.Context, keep time.Duration) error
-	Partitions(ctx context.Context, now time.Time, keep time.Duration) (dropped []string, err error)
+	Partitions(ctx context.Context, now time.Time, keep queue.Keep) (dropped []string, err error)
 	PruneNodes(ctx context.Context) error
 }
 
@@ -73,8 +73,9 @@ type Config struct {
 	// KeepEvents is how long operators may stay away and still resume by
 	// cursor; default 72 h.
 	KeepEvents time.Duration
-	// KeepUpdates is how long raw updates are kept; default 30 days.
-	KeepUpdates time.Duration
+	// Keep is how long raw updates (default 30 days) and messages (default 0, for
+	// ever) are kept.
+	Keep queue.Keep
 	// Guard is the longest time since the last heartbeat after which this
 	// process still starts sends; default 6 s, below the 8 s after which others
 	// take its sends over.
@@ -102,8 +103,8 @@ func (c Config) withDefaults() Config {
 	if c.KeepEvents <= 0 {
 		c.KeepEvents = 72 * time.Hour
 	}
-	if c.KeepUpdates <= 0 {
-		c.KeepUpdates = 30 * 24 * time.Hour
+	if c.Keep.Updates <= 0 {
+		c.Keep.Updates = 30 * 24 * time.Hour
 	}
 	if c.Guard <= 0 {
 		c.Guard = 6 * time.Second

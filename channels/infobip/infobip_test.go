@@ -252,6 +252,8 @@ func TestInfobip(t *testing.T) {
 
 func FuzzDecode(f *testing.F) { channeltest.FuzzDecode(f, testCase()) }
 
+func FuzzSplit(f *testing.F) { channeltest.FuzzSplit(f, testCase()) }
+
 func opened(t testing.TB) *channel {
 	t.Helper()
 	ch, err := open(channels.Account{ID: "acc1", Platform: name, Settings: settings()}, channels.Env{PublicURL: "https://gateway.example"})

@@ -1,13 +1,9 @@
 package ok
 
 import (
-	"bytes"
 	"errors"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
-	"unicode/utf8"
 
 	"switchboard/channels"
 	"switchboard/channels/channeltest"
@@ -71,49 +67,4 @@ func TestSplit(t *testing.T) {
 	}
 }
 
-func FuzzSplit(f *testing.F) {
-	tc := testCase()
-	p := channeltest.NewPlatform(f, nil)
-	c, err := open(p.Account(&tc, nil), p.Env())
-	if err != nil {
-		f.Fatal(err)
-	}
-	paths, err := filepath.Glob("testdata/*.in.json")
-	if err != nil || len(paths) == 0 {
-		f.Fatalf("no seeds: %v", err)
-	}
-	for _, path := range paths {
-		raw, err := os.ReadFile(path)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(raw)
-	}
-	f.Fuzz(func(t *testing.T, raw []byte) {
-		before := bytes.Clone(raw)
-		updates, err := c.Split(raw)
-		if err != nil && len(updates) > 0 {
-			t.Error("updates beside an error")
-		}
-		for _, u := range updates {
-			switch {
-			case u.DedupKey == "" || len(u.DedupKey) > 256:
-				t.Errorf("dedup key of %d bytes", len(u.DedupKey))
-			case strings.ContainsRune(u.DedupKey+u.ChatKey, 0) || !utf8.ValidString(u.DedupKey+u.ChatKey):
-				t.Errorf("keys that a database can't store: %q %q", u.DedupKey, u.ChatKey)
-			case !bytes.Equal(u.Raw, raw):
-				t.Error("raw is not the callback")
-			}
-			// The lane is chosen by Split and filled by Decode.
-			decoded, err := c.Decode(u.Raw)
-			for i := range decoded {
-				if err == nil && decoded[i].Chat != "" && decoded[i].Chat != u.ChatKey {
-					t.Errorf("chat %q goes to the lane of %q", decoded[i].Chat, u.ChatKey)
-				}
-			}
-		}
-		if !bytes.Equal(raw, before) {
-			t.Error("the input was changed")
-		}
-	})
-}
+func FuzzSplit(f *testing.F) { channeltest.FuzzSplit(f, testCase()) }

@@ -1,14 +1,10 @@
 package viber
 
 import (
-	"bytes"
 	"errors"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
-	"unicode/utf8"
 
 	"switchboard/channels"
 	"switchboard/channels/channeltest"
@@ -203,48 +199,7 @@ func TestBase(t *testing.T) {
 	}
 }
 
-func FuzzSplit(f *testing.F) {
-	c := openWith(f, map[string]string{"welcome": "Hello"})
-	paths, err := filepath.Glob("testdata/*.in.json")
-	if err != nil || len(paths) == 0 {
-		f.Fatalf("no seeds: %v", err)
-	}
-	for _, path := range paths {
-		raw, err := os.ReadFile(path)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(raw)
-	}
-	f.Fuzz(func(t *testing.T, raw []byte) {
-		before := bytes.Clone(raw)
-		updates, err := c.Split(raw)
-		if err != nil && len(updates) > 0 {
-			t.Error("updates beside an error")
-		}
-		for _, u := range updates {
-			switch {
-			case u.DedupKey == "" || len(u.DedupKey) > 256:
-				t.Errorf("dedup key of %d bytes", len(u.DedupKey))
-			case strings.ContainsRune(u.DedupKey+u.ChatKey, 0) || !utf8.ValidString(u.DedupKey+u.ChatKey):
-				t.Errorf("keys that a database can't store: %q %q", u.DedupKey, u.ChatKey)
-			case !bytes.Equal(u.Raw, raw):
-				t.Error("raw is not the callback")
-			}
-			// The lane is chosen by Split and filled by Decode.
-			decoded, err := c.Decode(u.Raw)
-			for i := range decoded {
-				if err == nil && decoded[i].Chat != "" && decoded[i].Chat != u.ChatKey {
-					t.Errorf("chat %q goes to the lane of %q", decoded[i].Chat, u.ChatKey)
-				}
-			}
-		}
-		c.Reply(raw)
-		if !bytes.Equal(raw, before) {
-			t.Error("the input was changed")
-		}
-	})
-}
+func FuzzSplit(f *testing.F) { channeltest.FuzzSplit(f, testCase()) }
 
 var hot = []byte(`{"event":"message","timestamp":1770000100123,"chat_hostname":"SN-CHAT-05_","message_token":5881234567890123456,"sender":{"id":"Zx9aBcD1eFgHiJkLmNoPqQ==","name":"Ann Example","avatar":"https://media-direct.cdn.viber.com/download_photo?dlid=abc","country":"LT","language":"en","api_version":10},"message":{"type":"text","text":"Where is my order?","tracking_data":"m:918273"},"silent":false}`)
 

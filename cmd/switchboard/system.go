@@ -36,6 +36,7 @@ import (
 	"switchboard/internal/auth"
 	"switchboard/internal/egress"
 	"switchboard/internal/problem"
+	"switchboard/internal/queue"
 	"switchboard/internal/restapi"
 	"switchboard/internal/secret"
 	"switchboard/internal/service"
@@ -333,7 +334,7 @@ func (s *system) addRoles(ctx context.Context) error {
 			return err
 		}
 		s.closers = append(s.closers, riverDB.Close)
-		w, err := workers.New(workers.Config{Node: s.node, KeepUpdates: s.cfg.KeepUpdates}, workers.Deps{Pool: riverDB.Pool(), Store: s.db, Bus: s.bus, Accounts: s.registry,
+		w, err := workers.New(workers.Config{Node: s.node, Keep: queue.Keep{Updates: s.cfg.KeepUpdates, Messages: s.cfg.KeepMessages}}, workers.Deps{Pool: riverDB.Pool(), Store: s.db, Bus: s.bus, Accounts: s.registry,
 			Files: s.files, Alive: s.beat.alive, Log: s.log.With("part", "workers"), Metrics: s.metrics})
 		if err != nil {
 			return err

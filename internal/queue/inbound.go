@@ -60,3 +60,9 @@ func (d *Drained) Add(o Drained) {
 	d.More = d.More || o.More
 	d.Lanes = append(d.Lanes, o.Lanes...)
 }
+
+// Keep is how long things are kept.
+type Keep struct {
+	Updates  time.Duration // as the platforms sent them
+	Messages time.Duration // with their timelines and customers' files; 0: for ever
+}
