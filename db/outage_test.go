@@ -2,14 +2,17 @@ package db_test
 
 import (
 	"log/slog"
+	"net/url"
 	"sync"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"switchboard/db"
 	"switchboard/internal/dbtest"
 	"switchboard/internal/queue"
+	"switchboard/internal/zktest"
 )
 
 // After a restart of the database the first connection that is found broken is
@@ -60,5 +63,45 @@ func TestBrokenConnections(t *testing.T) {
 	}
 	if err := update(); err != nil {
 		t.Errorf("after that: %v", err)
+	}
+}
+
+// Whatever a statement ends with when its connection is cut, restarted under it
+// or taken away by the server, it says that the database was not there: events
+// and updates that are only met by an outage are not taken for broken ones.
+func TestCutConnectionsAreNoFaultsOfTheStatement(t *testing.T) {
+	t.Parallel()
+	cfg, err := pgconn.ParseConfig(dbtest.URLOf(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	network, address := pgconn.NetworkAddress(cfg.Host, cfg.Port)
+	proxy := zktest.NewProxyTo(t, network, address)
+	way := url.URL{Scheme: "postgres", User: url.UserPassword(cfg.User, cfg.Password), Host: proxy.Addr(), Path: "/" + cfg.Database, RawQuery: "sslmode=disable"}
+	d, err := db.Open(t.Context(), db.Config{URL: way.String(), Name: "cut"}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	for range 8 {
+		var running, all sync.WaitGroup
+		for range 8 {
+			running.Add(1)
+			all.Go(func() {
+				err := d.Ping(t.Context())
+				running.Done()
+				for err == nil {
+					var slept string
+					err = d.Pool().QueryRow(t.Context(), `select pg_sleep(0.001)::text`).Scan(&slept)
+				}
+				if !db.IsUnavailable(err) {
+					t.Errorf("%T: %v", err, err)
+				}
+			})
+		}
+		running.Wait()
+		proxy.Cut()
+		all.Wait()
+		proxy.Heal()
 	}
 }

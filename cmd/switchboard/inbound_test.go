@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -27,6 +26,7 @@ import (
 	"switchboard/config"
 	"switchboard/internal/dbtest"
 	"switchboard/internal/secret"
+	"switchboard/internal/zktest"
 	"switchboard/message"
 	"switchboard/simulator"
 	"switchboard/simulator/simtest"
@@ -999,10 +999,8 @@ func TestInboundWebhook(t *testing.T) {
 
 // line is a way to the database that can be cut.
 type line struct {
+	*zktest.Proxy
 	url string
-	mu  sync.Mutex
-	cut bool
-	all map[net.Conn]bool
 }
 
 func newLine(t *testing.T, database string) *line {
@@ -1012,57 +1010,10 @@ func newLine(t *testing.T, database string) *line {
 		t.Fatal(err)
 	}
 	network, address := pgconn.NetworkAddress(cfg.Host, cfg.Port)
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := &line{all: map[net.Conn]bool{}}
-	u := url.URL{Scheme: "postgres", User: url.UserPassword(cfg.User, cfg.Password), Host: listener.Addr().String(), Path: "/" + cfg.Database, RawQuery: "sslmode=disable"}
+	l := &line{Proxy: zktest.NewProxyTo(t, network, address)}
+	u := url.URL{Scheme: "postgres", User: url.UserPassword(cfg.User, cfg.Password), Host: l.Addr(), Path: "/" + cfg.Database, RawQuery: "sslmode=disable"}
 	l.url = u.String()
-	var running sync.WaitGroup
-	pipe := func(from, to net.Conn) {
-		defer to.Close()
-		defer from.Close()
-		_, _ = io.Copy(to, from)
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		delete(l.all, from)
-	}
-	running.Go(func() {
-		for {
-			client, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			server, err := net.Dial(network, address)
-			l.mu.Lock()
-			if err != nil || l.cut {
-				client.Close()
-				if server != nil {
-					server.Close()
-				}
-			} else {
-				l.all[client], l.all[server] = true, true
-				running.Go(func() { pipe(client, server) })
-				running.Go(func() { pipe(server, client) })
-			}
-			l.mu.Unlock()
-		}
-	})
-	t.Cleanup(func() { listener.Close(); l.set(true); running.Wait() })
 	return l
-}
-
-// set cuts the line with all that hangs on it, or mends it.
-func (l *line) set(cut bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.cut = cut
-	if cut {
-		for c := range l.all {
-			c.Close()
-		}
-	}
 }
 
 // Without the database a webhook is not answered with success, and what comes
@@ -1094,14 +1045,14 @@ func TestInboundDatabaseAway(t *testing.T) {
 	tgc.SendText("before")
 	chat := in.op.message("message", func(m *message.Message) bool { return m.Sender.Name == "user" }).ChatID
 	polledChat := in.op.message("message", func(m *message.Message) bool { return m.Sender.Name == "polled" }).ChatID
-	l.set(true)
+	l.Cut()
 	tgc.SendText("during")
 	for range 2 {
 		if got := say("5881234567890123457", "during"); got != 503 {
 			t.Errorf("without a database: %d, want 503", got)
 		}
 	}
-	l.set(false)
+	l.Heal()
 	tgc.SendText("after")
 	eventually(t, 20*time.Second, "the retried callback is taken", func() bool { return say("5881234567890123457", "during") == 200 })
 	if got := say("5881234567890123457", "during"); got != 200 {

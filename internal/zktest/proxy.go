@@ -9,6 +9,7 @@ import (
 
 // Proxy stands between one client and one server and breaks their connection in the ways networks do.
 type Proxy struct {
+	network  string
 	target   string
 	listener net.Listener
 	work     sync.WaitGroup
@@ -31,11 +32,18 @@ const (
 // NewProxy listens on a free loopback port and passes connections on to target until the test ends.
 func NewProxy(tb testing.TB, target string) *Proxy {
 	tb.Helper()
+	return NewProxyTo(tb, "tcp", target)
+}
+
+// NewProxyTo is NewProxy for targets on any network that net.Dial knows, such as
+// the unix socket of a Postgres.
+func NewProxyTo(tb testing.TB, network, target string) *Proxy {
+	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatalf("zktest: starting proxy: %v", err)
 	}
-	p := &Proxy{target: target, listener: l, changed: make(chan struct{}), conns: make(map[net.Conn]struct{})}
+	p := &Proxy{network: network, target: target, listener: l, changed: make(chan struct{}), conns: make(map[net.Conn]struct{})}
 	p.work.Go(p.accept)
 	tb.Cleanup(func() {
 		_ = l.Close()
@@ -129,7 +137,7 @@ func (p *Proxy) serve(client net.Conn) {
 		return
 	}
 	var d net.Dialer
-	server, err := d.DialContext(context.Background(), "tcp", p.target)
+	server, err := d.DialContext(context.Background(), p.network, p.target)
 	if err != nil {
 		return
 	}
