@@ -249,6 +249,11 @@ func (d *DB) Step(ctx context.Context, node string, outcomes []queue.Outcome, ch
 	return claims, nil
 }
 
+// lateWait is how long a booked send that is too close behind another may wait for
+// the gate. One that would have to wait for longer books anew: behind the
+// others, so that the limiter doesn't stay late for as long as there is work.
+const lateWait = 100 * time.Millisecond
+
 type step struct {
 	d      *DB
 	tx     pgx.Tx
@@ -337,7 +342,7 @@ func (s *step) run(ctx context.Context, outcomes []queue.Outcome, chats []string
 }
 
 func (s *step) claim(ctx context.Context, heads []head, chats []string) error {
-	tats, err := s.lockLimits(ctx, heads)
+	limits, now, err := s.lockLimits(ctx, heads)
 	if err != nil {
 		return err
 	}
@@ -346,9 +351,8 @@ func (s *step) claim(ctx context.Context, heads []head, chats []string) error {
 	var granted []int64
 	var paced []string
 	var pacedTat []time.Time
-	var booked []int64
+	var booked, unbooked []int64
 	var bookedAt []time.Time
-	touched := map[string]bool{}
 	full := map[string]bool{} // chats whose outbox is not empty
 	for i := range heads {
 		h := &heads[i]
@@ -377,9 +381,23 @@ func (s *step) claim(ctx context.Context, heads []head, chats []string) error {
 			c.Wait = 15 * time.Second
 			continue
 		}
-		if !h.Reserved {
-			slot := s.slot(h, account, perChat, tats)
+		h.Now = later(h.Now, now)
+		limit := limits[h.AccountID]
+		early := limit.gate(account).Sub(h.Now)
+		if h.Reserved && early > 0 && early <= lateWait {
+			// The others that are late wait behind it.
+			at := later(limit.late, h.Now.Add(early))
+			limit.late = at.Add(interval(account))
+			booked, bookedAt = append(booked, h.OutboxID), append(bookedAt, at)
+			c.Wait = at.Sub(h.Now)
+			continue
+		}
+		if !h.Reserved || early > 0 {
+			slot := limit.slot(h, account, perChat)
 			if wait := slot.Sub(h.Now); wait > reserveAhead {
+				if h.Reserved {
+					unbooked = append(unbooked, h.OutboxID)
+				}
 				c.Wait = wait
 				continue
 			}
@@ -387,8 +405,7 @@ func (s *step) claim(ctx context.Context, heads []head, chats []string) error {
 				paced, pacedTat = append(paced, h.ChatID), append(pacedTat, later(h.ChatTat, slot).Add(interval(perChat)))
 			}
 			if account.PerSecond > 0 {
-				tats[h.AccountID] = later(tats[h.AccountID], slot).Add(interval(account))
-				touched[h.AccountID] = true
+				limit.tat, limit.touched = later(limit.tat, slot).Add(interval(account)), true
 			}
 			if slot.After(h.Now) {
 				booked, bookedAt = append(booked, h.OutboxID), append(bookedAt, slot)
@@ -398,6 +415,9 @@ func (s *step) claim(ctx context.Context, heads []head, chats []string) error {
 		}
 		if err := s.fill(c, h); err != nil {
 			return err
+		}
+		if account.PerSecond > 0 {
+			limit.sent, limit.touched = later(limit.sent, h.Now).Add(interval(account)), true
 		}
 		c.State = queue.ClaimWork
 		granted = append(granted, h.OutboxID)
@@ -414,11 +434,16 @@ func (s *step) claim(ctx context.Context, heads []head, chats []string) error {
 	if len(booked) > 0 {
 		batch.Queue(`update outbox o set reserved = true, not_before = r.at from unnest($1::bigint[], $2::timestamptz[]) r (id, at) where o.id = r.id`, booked, bookedAt)
 	}
+	if len(unbooked) > 0 {
+		batch.Queue(`update outbox set reserved = false where id = any($1)`, unbooked)
+	}
 	if len(paced) > 0 {
 		batch.Queue(`update outbox_chats o set tat = r.tat from unnest($1::uuid[], $2::timestamptz[]) r (id, tat) where o.chat_id = r.id`, paced, pacedTat)
 	}
-	for account := range touched {
-		batch.Queue(`update limits set tat = greatest(tat, $2) where key = $1`, accountLimit(account), tats[account])
+	for account, l := range limits {
+		if l.touched {
+			batch.Queue(`update limits set tat = greatest(tat, $2), sent = greatest(sent, $3) where key = $1`, accountLimit(account), l.tat, l.sent)
+		}
 	}
 	if len(empty) > 0 {
 		batch.Queue(`update outbox_chats set busy = false where chat_id = any($1)`, empty)
@@ -432,17 +457,38 @@ func (s *step) claim(ctx context.Context, heads []head, chats []string) error {
 	return nil
 }
 
-// slot is when the limiter lets the send go: the later of the account's and the
-// chat's next free time, or now.
-func (s *step) slot(h *head, account, perChat message.Rate, tats map[string]time.Time) time.Time {
-	slot := h.Now
+// limit is an account's row of the limiter: two theoretical arrival times. tat is
+// of the sends that were booked. What is booked may come late, and all of it at
+// once after the database or a process stood still; so sent, of those that were
+// made, has to agree too.
+type limit struct {
+	tat, sent time.Time
+	late      time.Time // where the next late one may go
+	touched   bool
+}
+
+// slot is when the limiter lets the send go: the latest of the account's and the
+// chat's next free time, the gate, and now.
+func (l *limit) slot(h *head, account, perChat message.Rate) time.Time {
+	slot := later(h.Now, l.gate(account))
 	if account.PerSecond > 0 {
-		slot = later(slot, tats[h.AccountID].Add(-tolerance(account)))
+		slot = later(slot, l.tat.Add(-tolerance(account)))
 	}
 	if perChat.PerSecond > 0 {
 		slot = later(slot, h.ChatTat.Add(-tolerance(perChat)))
 	}
 	return slot
+}
+
+// gate is when the account may send again, booked or not. Half of the burst is
+// for sends that come a little late and would be closer to the next one than
+// booked; the other half is left for what the way to the platform does to the
+// distances. Together no second has more sends than the rate and the burst.
+func (l *limit) gate(account message.Rate) time.Time {
+	if account.PerSecond <= 0 {
+		return time.Time{}
+	}
+	return l.sent.Add(-time.Duration(max(account.Burst, 1)) * interval(account) / 2)
 }
 
 func interval(r message.Rate) time.Duration {
@@ -464,43 +510,44 @@ func later(a, b time.Time) time.Time {
 
 func accountLimit(accountID string) string { return "account:" + accountID }
 
-// lockLimits reads and holds the theoretical arrival times of the accounts that
-// have a rate.
-func (s *step) lockLimits(ctx context.Context, heads []head) (map[string]time.Time, error) {
-	tats := map[string]time.Time{}
+// lockLimits reads and holds the limits of the accounts of heads, and returns the
+// time, after all waiting for the locks.
+func (s *step) lockLimits(ctx context.Context, heads []head) (limits map[string]*limit, now time.Time, err error) {
+	limits = map[string]*limit{}
 	var keys []string
-	byKey := map[string]string{}
+	byKey := map[string]*limit{}
 	for i := range heads {
 		id := heads[i].AccountID
-		key := accountLimit(id)
-		if _, seen := byKey[key]; seen {
+		if limits[id] != nil {
 			continue
 		}
+		limits[id] = &limit{}
 		if account, _, ok := s.pace(id); ok && account.PerSecond > 0 {
-			keys = append(keys, key)
-			byKey[key] = id
+			keys = append(keys, accountLimit(id))
+			byKey[accountLimit(id)] = limits[id]
 		}
 	}
 	if len(keys) == 0 {
-		return tats, nil
+		return limits, now, nil
 	}
 	batch := &pgx.Batch{}
 	batch.Queue(`insert into limits (key, tat) select k, 'epoch' from unnest($1::text[]) k order by k on conflict (key) do nothing`, keys)
-	batch.Queue(`select key, tat from limits where key = any($1) order by key for update`, keys).Query(func(rows pgx.Rows) error {
+	batch.Queue(`select key, tat, coalesce(nullif(sent, '-infinity'), 'epoch') from limits where key = any($1) order by key for update`, keys).Query(func(rows pgx.Rows) error {
 		for rows.Next() {
 			var key string
-			var tat time.Time
-			if err := rows.Scan(&key, &tat); err != nil {
+			var l limit
+			if err := rows.Scan(&key, &l.tat, &l.sent); err != nil {
 				return err
 			}
-			tats[byKey[key]] = tat
+			*byKey[key] = l
 		}
 		return rows.Err()
 	})
+	batch.Queue(`select clock_timestamp()`).QueryRow(func(row pgx.Row) error { return row.Scan(&now) })
 	if err := s.tx.SendBatch(ctx, batch).Close(); err != nil {
-		return nil, fmt.Errorf("reading limits: %w", err)
+		return nil, now, fmt.Errorf("reading limits: %w", err)
 	}
-	return tats, nil
+	return limits, now, nil
 }
 
 func (s *step) fill(c *queue.Claim, h *head) error {

@@ -714,7 +714,7 @@ func TestLimiter(t *testing.T) {
 	if want := "[100ms 200ms 300ms 400ms 500ms 600ms]"; fmt.Sprint(waits) != want {
 		t.Errorf("waits = %v, want %s", waits, want)
 	}
-	if _, err := pool.Exec(t.Context(), `update outbox set not_before = '-infinity' where reserved`); err != nil {
+	if _, err := pool.Exec(t.Context(), `update outbox set not_before = '-infinity' where reserved; update limits set sent = sent - interval '1 s'`); err != nil {
 		t.Fatal(err)
 	}
 	tat := scalar[time.Time](t, pool, `select tat from limits`)
@@ -723,6 +723,74 @@ func TestLimiter(t *testing.T) {
 	}
 	if now := scalar[time.Time](t, pool, `select tat from limits`); !now.Equal(tat) {
 		t.Error("a booked slot was paid for twice")
+	}
+}
+
+// What is booked and comes late, because the database or a process stood still,
+// does not go all at once: with a rate of 10 and a burst of 2, 12 at most in any
+// second, and 2 in no time.
+func TestBookedSendsThatAreLate(t *testing.T) {
+	t.Parallel()
+	d, pool := open(t)
+	acc := account(t, d)
+	ids := make([]string, 20)
+	for i := range ids {
+		ids[i] = chatWith(t, d, pool, acc, fmt.Sprint("c", i))
+		send(t, d, ids[i], "x")
+	}
+	pace := func(string) (a, c message.Rate, ok bool) {
+		return message.Rate{PerSecond: 10, Burst: 2}, message.Rate{}, true
+	}
+	step := func() (work int) {
+		t.Helper()
+		claims, err := d.Step(t.Context(), node, nil, ids, pace)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range claims {
+			if c.State == queue.ClaimWork {
+				work++
+				ids = slices.DeleteFunc(ids, func(id string) bool { return id == c.ChatID })
+			}
+		}
+		return work
+	}
+	if n := step(); n != 2 {
+		t.Fatalf("%d sends at once, want the burst of 2", n)
+	}
+	if n := scalar[int](t, pool, `select count(*)::int from outbox where reserved`); n < 9 {
+		t.Fatalf("%d slots are booked; want those of the second ahead", n)
+	}
+	// Half a minute in which nothing happened.
+	if _, err := pool.Exec(t.Context(), `update outbox set not_before = not_before - interval '30 s' where reserved;
+		update limits set tat = tat - interval '30 s', sent = sent - interval '30 s'`); err != nil {
+		t.Fatal(err)
+	}
+	if n := step(); n != 2 {
+		t.Errorf("%d late sends went at once, want 2", n)
+	}
+	var at []time.Time
+	for deadline := time.Now().Add(20 * time.Second); len(ids) > 0; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d were not sent", len(ids))
+		}
+		for range step() {
+			at = append(at, time.Now())
+		}
+	}
+	for i := range at {
+		n := 0
+		for _, other := range at[i:] {
+			if other.Sub(at[i]) < time.Second {
+				n++
+			}
+		}
+		if n > 12 {
+			t.Errorf("%d sends in a second", n)
+		}
+	}
+	if took := at[len(at)-1].Sub(at[0]); took > 2500*time.Millisecond {
+		t.Errorf("16 sends took %v, at 10 a second", took)
 	}
 }
 
