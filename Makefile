@@ -56,6 +56,13 @@ bench: ## build and run the benchmarks
 	@$(MAKE) -s bin/switchboard
 	@exec bin/switchboard bench $(ARGS)
 
+# Without the race detector: with it two cores would be starved, and faults
+# measured on a machine that is too slow say nothing.
+.PHONY: chaos
+chaos: ## kill, stop and cut off everything under load, and look at every message (DURATION=10m SEED=n)
+	@scripts/setup.sh chaos
+	@DURATION=$${DURATION:-10m} SEED=$${SEED:-} exec scripts/chaos.sh
+
 .PHONY: up
 up: ## run the distributed set in containers (needs Docker)
 	docker compose up --build

@@ -2,7 +2,7 @@
 # Installs what is missing to build and run Switchboard on Debian or Ubuntu, and
 # nothing else:
 #
-#	scripts/setup.sh build|run|test|bench
+#	scripts/setup.sh build|run|test|bench|chaos
 #
 # What the machine has is used. What apt has comes from apt; the rest comes from
 # the Go module proxy and the npm registry, by their own clients, into .cache/.
@@ -237,9 +237,9 @@ ensure_s3server() {
 
 goal=${1:-}
 case $goal in
-build | run | test | bench) ;;
+build | run | test | bench | chaos) ;;
 *)
-	echo "usage: scripts/setup.sh build|run|test|bench" >&2
+	echo "usage: scripts/setup.sh build|run|test|bench|chaos" >&2
 	exit 2
 	;;
 esac
@@ -262,7 +262,7 @@ fi
 if [ "$goal" != build ]; then
 	postgres_ok || want postgresql "the database, which Switchboard runs itself (no service, no port)"
 fi
-if [ "$goal" = test ] || [ "$goal" = bench ]; then
+if [ "$goal" = test ] || [ "$goal" = bench ] || [ "$goal" = chaos ]; then
 	zookeeper_ok || want "default-jre-headless zookeeper" "ZooKeeper, which tests start and stop (no service)"
 	s3server_ok || need_s3server=yes
 fi

@@ -26,7 +26,7 @@ import (
 // process comes and goes.
 func single(t *testing.T) (*fleet, *simulator.Simulator) {
 	t.Helper()
-	f := &fleet{owner: t, dir: t.TempDir(), command: map[string][]string{"all": {"serve"}}, processes: map[string]*process{}}
+	f := newFleet(t, map[string][]string{"all": {"serve"}}, nil)
 	f.door = openDoor(t, []route{{services: []string{"all"}}}, f.address).URL
 	sim, base := simtest.StartConfig(t, simulator.Config{KeepMessages: 20_000, RetryBase: 200 * time.Millisecond, RetryMax: time.Second})
 	settings := map[string]string{

@@ -30,6 +30,7 @@ import (
 	"github.com/gorilla/websocket"
 	"github.com/jackc/pgx/v5"
 
+	"switchboard/filestore"
 	"switchboard/internal/dbtest"
 	"switchboard/internal/s3test"
 	"switchboard/internal/secret"
@@ -139,6 +140,11 @@ type fleet struct {
 
 	mu        sync.Mutex
 	processes map[string]*process
+	former    []*process // those that others have taken the place of
+}
+
+func newFleet(t *testing.T, command map[string][]string, env map[string]map[string]string) *fleet {
+	return &fleet{owner: t, dir: t.TempDir(), command: command, env: env, processes: map[string]*process{}}
 }
 
 // address is where a service's public listener is or was.
@@ -166,39 +172,90 @@ func (f *fleet) start(t *testing.T, services ...string) {
 	}
 	for i, p := range all {
 		p.awaitServing(t)
-		f.mu.Lock()
-		f.processes[services[i]] = p
-		f.mu.Unlock()
+		f.place(services[i], p)
 	}
 }
 
+// place makes p the process of a service.
+func (f *fleet) place(service string, p *process) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if before := f.processes[service]; before != nil {
+		f.former = append(f.former, before)
+	}
+	f.processes[service] = p
+}
+
+// everProcess is every process that served, the dead ones too.
+func (f *fleet) everProcess() []*process {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return append(slices.Collect(maps.Values(f.processes)), f.former...)
+}
+
 // tool runs a command of the program; the returned function waits for its end,
-// which must be a good one.
-func (f *fleet) tool(t *testing.T, service, stdin string, args ...string) (done func()) {
+// which must be a good one, and returns what it printed.
+func (f *fleet) tool(t *testing.T, service, stdin string, args ...string) (done func() string) {
 	t.Helper()
 	p := launch(t, t, strings.Join(args[:min(2, len(args))], " "), f.dir, f.env[service], stdin, args...)
-	return func() {
+	return func() string {
 		t.Helper()
 		if code := p.wait(t, 60*time.Second); code != 0 || strings.Contains(p.logText(), "warning:") {
 			t.Fatalf("%q ended with exit code %d: %s", args, code, p.logText())
 		}
+		return p.output()
 	}
 }
 
-// prepare adds the accounts at a simulator, and operators with
-// their passwords.
+// printed runs a tool that prints JSON.
+func printed(t *testing.T, done func() string, v any) {
+	t.Helper()
+	if text := done(); json.Unmarshal([]byte(text), v) != nil {
+		t.Fatalf("a tool printed %q", text)
+	}
+}
+
+// addAccount adds an account; done waits for it and returns its id.
+func (f *fleet) addAccount(t *testing.T, platform string, settings map[string]string, more ...string) (done func() (id string)) {
+	t.Helper()
+	args := append([]string{"account", "add", "--json", "--platform", platform, "--name", "Shop on " + platform}, more...)
+	for _, k := range slices.Sorted(maps.Keys(settings)) {
+		args = append(args, "--set", k+"="+settings[k])
+	}
+	wait := f.tool(t, "admin", "", args...)
+	return func() string {
+		t.Helper()
+		var a struct{ ID string }
+		printed(t, wait, &a)
+		return a.ID
+	}
+}
+
+func (f *fleet) addOperator(t *testing.T, login string) (done func() string) {
+	t.Helper()
+	return f.tool(t, "admin", passwordOf(login)+"\n", "operator", "add", "--json", "--login", login, "--role", "operator", "--password-stdin")
+}
+
+// addKey makes a key of the REST API.
+func (f *fleet) addKey(t *testing.T) string {
+	t.Helper()
+	var made struct{ Key string }
+	printed(t, f.tool(t, "admin", "", "apikey", "add", "--json", "--name", "script"), &made)
+	return made.Key
+}
+
+// prepare adds accounts without limits at a simulator, and operators with their
+// passwords.
 func (f *fleet) prepare(t *testing.T, sim *simulator.Simulator, base string, operators ...string) {
 	t.Helper()
 	sim.Telegram(telegramToken)
 	sim.Viber(viberToken)
-	done := []func(){
-		f.tool(t, "admin", "", "account", "add", "--json", "--platform", "telegram", "--name", "Bot", "--set", "token="+telegramToken,
-			"--set", "api_base="+base+"/telegram", "--set", "rate=0", "--set", "chat_rate=0"),
-		f.tool(t, "admin", "", "account", "add", "--json", "--platform", "viber", "--name", "Shop", "--set", "token="+viberToken,
-			"--set", "api_base="+base+"/viber", "--set", "sender_name=Shop", "--set", "rate=0", "--set", "chat_rate=0"),
+	done := []func() string{
+		f.addAccount(t, "telegram", map[string]string{"token": telegramToken, "api_base": base + "/telegram", "rate": "0", "chat_rate": "0"}),
+		f.addAccount(t, "viber", map[string]string{"token": viberToken, "api_base": base + "/viber", "sender_name": "Shop", "rate": "0", "chat_rate": "0"}),
 	}
 	for _, login := range operators {
-		done = append(done, f.tool(t, "admin", passwordOf(login)+"\n", "operator", "add", "--json", "--login", login, "--role", "operator", "--password-stdin"))
+		done = append(done, f.addOperator(t, login))
 	}
 	for _, d := range done {
 		d()
@@ -224,23 +281,30 @@ func (f *fleet) poller(t *testing.T, services ...string) (name string) {
 	return name
 }
 
-// topology is the set of docker-compose.yml as plain processes.
-type topology struct {
+// set is what docker-compose.yml describes as plain processes, with what they
+// stand on.
+type set struct {
 	*fleet
 	serving map[string][]string // roles by service
 	sim     *simulator.Simulator
+	base    string // of the simulator
 	zk      *zktest.Ensemble
-	db      *pgx.Conn
-	tg      *simulator.TelegramAccount
-	vb      *simulator.ViberAccount
-	ann     *agent
-	bob     *agent
-	talks   []*talk // four on Telegram, four on Viber
-	moved   []*talk // one on each, apart from those
+}
+
+// topology is a set with talks.
+type topology struct {
+	*set
+	db    *pgx.Conn
+	tg    *simulator.TelegramAccount
+	vb    *simulator.ViberAccount
+	ann   *agent
+	bob   *agent
+	talks []*talk // four on Telegram, four on Viber
+	moved []*talk // one on each, apart from those
 }
 
 // services are those that play a role.
-func (x *topology) services(role string) (names []string) {
+func (x *set) services(role string) (names []string) {
 	for name, roles := range x.serving {
 		if slices.Contains(roles, role) {
 			names = append(names, name)
@@ -250,25 +314,20 @@ func (x *topology) services(role string) (names []string) {
 	return names
 }
 
-// startTopology reads docker-compose.yml and starts what it describes, with the
-// names of its network replaced by addresses of this machine.
-func startTopology(t *testing.T) *topology {
+// startSet reads docker-compose.yml and starts what it describes, with the names
+// of its network replaced by addresses of this machine.
+func startSet(t *testing.T, database string, s3 filestore.S3Config, sim simulator.Config) *set {
 	t.Helper()
-	x := &topology{fleet: &fleet{owner: t, dir: t.TempDir(), command: map[string][]string{}, env: map[string]map[string]string{}, processes: map[string]*process{}},
-		serving: map[string][]string{}}
-	door := openDoor(t, readRoutes(t), x.address)
-	x.door = door.URL
-	s3 := s3test.Shared(t, "switchboard")
+	x := &set{fleet: newFleet(t, map[string][]string{}, map[string]map[string]string{}), serving: map[string][]string{}}
+	x.door = openDoor(t, readRoutes(t), x.address).URL
 	x.zk = zktest.Start(t, 3)
-	server := dbtest.Server(t)
-	var base string
-	x.sim, base = simtest.StartConfig(t, simulator.Config{KeepMessages: 20_000, KeepRequests: 50_000, RetryBase: 200 * time.Millisecond, RetryMax: time.Second})
+	x.sim, x.base = simtest.StartConfig(t, sim)
 
 	project, err := loader.LoadWithContext(t.Context(), types.ConfigDetails{
 		WorkingDir:  "../..",
 		ConfigFiles: []types.ConfigFile{{Filename: "../../docker-compose.yml"}},
 		Environment: types.Mapping{
-			"SWITCHBOARD_PUBLIC_URL": x.door, "SWITCHBOARD_FETCH_ALLOW": strings.TrimPrefix(base, "http://"),
+			"SWITCHBOARD_PUBLIC_URL": x.door, "SWITCHBOARD_FETCH_ALLOW": strings.TrimPrefix(x.base, "http://"),
 			"POSTGRES_PASSWORD": "unused", "S3_ACCESS_KEY": s3.AccessKey, "S3_SECRET_KEY": s3.SecretKey,
 			"SWITCHBOARD_MASTER_KEY": base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{9}, secret.KeySize)),
 		},
@@ -289,20 +348,32 @@ func startTopology(t *testing.T) *topology {
 			}
 		}
 		if _, ours := x.env[name]["SWITCHBOARD_DATABASE_URL"]; ours {
-			x.env[name]["SWITCHBOARD_DATABASE_URL"] = server.URL()
+			x.env[name]["SWITCHBOARD_DATABASE_URL"] = database
 		}
 		if len(s.Command) == 3 && s.Command[0] == "serve" && s.Command[1] == "--roles" {
 			x.serving[name] = strings.Split(s.Command[2], ",")
 		}
 	}
+	x.tool(t, "migrate", "", x.command["migrate"]...)()
+	x.start(t, slices.Sorted(maps.Keys(x.serving))...)
+	if n := [5]int{len(x.services("edge")), len(x.services("workers")), len(x.services("chathub")), len(x.services("loader")), len(x.services("filestore"))}; n != [5]int{2, 2, 2, 1, 1} {
+		t.Fatalf("edges, workers, hubs, loaders, filestores: %v", n)
+	}
+	return x
+}
+
+// startTopology is a set with two accounts and two operators.
+func startTopology(t *testing.T) *topology {
+	t.Helper()
+	server := dbtest.Server(t)
+	x := &topology{set: startSet(t, server.URL(), s3test.Shared(t, "switchboard"),
+		simulator.Config{KeepMessages: 20_000, KeepRequests: 50_000, RetryBase: 200 * time.Millisecond, RetryMax: time.Second})}
+	var err error
 	if x.db, err = pgx.Connect(t.Context(), server.URL()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = x.db.Close(context.Background()) })
-
-	x.tool(t, "migrate", "", x.command["migrate"]...)()
-	x.start(t, slices.Sorted(maps.Keys(x.serving))...)
-	x.prepare(t, x.sim, base, "ann", "bob")
+	x.prepare(t, x.sim, x.base, "ann", "bob")
 	x.tg, x.vb = x.sim.Telegram(telegramToken), x.sim.Viber(viberToken)
 	hubs := x.services("chathub")
 	x.ann, x.bob = x.operator(t, "ann", hubs), x.operator(t, "bob", []string{hubs[1], hubs[0]})
@@ -354,9 +425,6 @@ const pace = 100 * time.Millisecond
 // TestTopology is not parallel: it measures times.
 func TestTopology(t *testing.T) {
 	x := startTopology(t)
-	if n := [5]int{len(x.services("edge")), len(x.services("workers")), len(x.services("chathub")), len(x.services("loader")), len(x.services("filestore"))}; n != [5]int{2, 2, 2, 1, 1} {
-		t.Fatalf("edges, workers, hubs, loaders, filestores: %v", n)
-	}
 	steps := []struct {
 		name string
 		run  func(t *testing.T)
@@ -418,13 +486,9 @@ func (x *topology) conversation(t *testing.T) {
 		}
 		x.talks = append(x.talks, greet(t, c, agents[i%2]))
 	}
-	p := launch(t, t, "apikey add", x.dir, x.env["admin"], "", "apikey", "add", "--json", "--name", "script")
-	var made struct{ Key string }
-	if code := p.wait(t, 60*time.Second); code != 0 || json.Unmarshal([]byte(p.output()), &made) != nil {
-		t.Fatalf("apikey add ended with exit code %d: %s %s", code, p.output(), p.logText())
-	}
-	x.talks[3].byScript(x.door, made.Key)
-	x.talks[7].byScript(x.door, made.Key)
+	key := x.addKey(t)
+	x.talks[3].byScript(x.door, key)
+	x.talks[7].byScript(x.door, key)
 	f := startFlow(t, "talk", x.talks, pace)
 	x.ann.await(t, 20*time.Second, "ten messages of a customer", func() bool {
 		n := 0
