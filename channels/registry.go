@@ -244,7 +244,7 @@ func checkSettings(p Platform, a Account) error {
 	}
 	for _, key := range []string{"rate", "chat_rate"} {
 		if v := a.Settings[key]; v != "" {
-			if n, err := strconv.ParseFloat(v, 64); err != nil || n < 0 || n > 1e6 {
+			if n, err := strconv.ParseFloat(v, 64); err != nil || !(n >= 0 && n <= 1e6) { // so that NaN is none, too
 				return fmt.Errorf("setting %s=%q; use messages per second, 0 to 1000000 (0 is no limit)", key, v)
 			}
 		}
