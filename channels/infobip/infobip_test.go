@@ -58,6 +58,11 @@ func status(group, id int, name string) channeltest.Response {
 	return channeltest.Response{Body: fmt.Sprintf(`{"messageId":"m","status":{"groupId":%d,"id":%d,"name":%q,"description":"to %s"}}`, group, id, name, testPhone)}
 }
 
+// rejected answers a send with an error of the network beside the status.
+func rejected(id int, name string) channeltest.Response {
+	return channeltest.Response{Body: fmt.Sprintf(`{"messageId":"m","status":{"groupId":5,"id":99,"name":"REJECTED"},"error":{"groupId":1,"id":%d,"name":%q,"permanent":true}}`, id, name)}
+}
+
 func file(kind message.Kind, name, mime string, size int64) message.File {
 	return message.File{ID: name, Kind: kind, Name: name, Mime: mime, Size: size, State: message.FileReady}
 }
@@ -169,6 +174,7 @@ func testCase() channeltest.Case {
 				return nil, ch.(channels.Typer).Typing(ctx, testPhone)
 			}},
 			{Name: "duplicate", Do: sendOnce, Answer: func(*channeltest.Request) channeltest.Response { return status(5, 23, "REJECTED_DUPLICATE_MESSAGE_ID") }},
+			{Name: "duplicate_by_error", Do: sendOnce, Answer: func(*channeltest.Request) channeltest.Response { return rejected(7280, "DUPLICATE_REQUEST") }},
 			{Name: "duplicate_7280", Do: sendOnce, Answer: func(*channeltest.Request) channeltest.Response {
 				return channeltest.Response{Status: 400, Body: `{"errorCode":"7280","description":"DUPLICATE_REQUEST"}`}
 			}},
@@ -186,6 +192,8 @@ func testCase() channeltest.Case {
 			{Name: "500", Response: channeltest.Response{Status: 500, Body: `{"requestError":{"serviceException":{"messageId":"GENERAL_ERROR","text":"Something went wrong"}}}`}, Want: message.Error{Kind: message.ErrUncertain, Code: "500"}},
 			{Name: "502", Response: channeltest.Response{Status: 502, Body: "<html>"}, Want: message.Error{Kind: message.ErrUncertain, Code: "502"}},
 			{Name: "302", Response: channeltest.Response{Status: 302}, Want: message.Error{Kind: message.ErrUnavailable, Code: "302"}},
+			{Name: "error of the answer", Response: rejected(7010, "EC_NO_SESSION"), Want: message.Error{Kind: message.ErrInvalid, Code: "7010"}},
+			{Name: "error of the answer: recipient", Response: rejected(7003, "EC_BLOCKED_USER"), Want: message.Error{Kind: message.ErrRecipient, Code: "7003"}},
 			{Name: "no id", Response: channeltest.Response{Body: `{}`}, Want: message.Error{Kind: message.ErrUncertain}},
 		},
 		Verify: []channeltest.VerifyRow{

@@ -173,6 +173,7 @@ func (c *channel) interactive(text string, keys []message.KeyButton, placeholder
 type accepted struct {
 	ID       channels.Scalar `json:"messageId"`
 	Status   state           `json:"status"`
+	Error    state           `json:"error"`
 	Messages []accepted      `json:"messages"`
 }
 
@@ -209,10 +210,10 @@ func (c *channel) Send(ctx context.Context, part *message.Part) (message.Receipt
 		a = a.Messages[0]
 	}
 	switch s := &a.Status; {
-	case s.ID == statusDuplicate:
+	case s.ID == statusDuplicate, a.Error.ID == errorDuplicate:
 		receipt.Note = taken
 	case s.Group == groupRejected || s.Group == groupUndeliverable || s.Group == groupExpired:
-		return message.Receipt{}, verdictOf(s, &state{})
+		return message.Receipt{}, verdictOf(s, &a.Error)
 	case a.ID == "" && s.ID == "":
 		return message.Receipt{}, &message.Error{Kind: message.ErrUncertain, Detail: "the answer names no message"}
 	}
