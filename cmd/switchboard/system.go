@@ -326,7 +326,7 @@ func (s *system) addRoles(ctx context.Context) error {
 	s.router.MethodNotAllowed(func(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, http.StatusMethodNotAllowed, "method_not_allowed", "this address does not take "+r.Method)
 	})
-	api := restapi.New(s.router, version, tokens, s.log)
+	api := restapi.New(s.router, version, tokens, db.IsUnavailable, s.log)
 	if s.has("workers") {
 		// River needs direct connections of its own: LISTEN, and a fetcher per queue.
 		riverDB, err := db.Open(ctx, db.Config{URL: s.url, MaxConns: 16, Name: "river"}, s.log)
@@ -397,7 +397,7 @@ func (s *system) addRoles(ctx context.Context) error {
 func fullAPI() huma.API {
 	router := chi.NewRouter()
 	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
-	api := restapi.New(router, version, nil, quiet)
+	api := restapi.New(router, version, nil, nil, quiet)
 	(&edge.Edge{}).Register(api, nil)
 	restapi.RegisterSessions(api, nil)
 	loader.New(nil, nil, loader.NewAdmin(nil, nil, "", nil), quiet).Register(api)

@@ -440,7 +440,8 @@ func (k *talk) byScript(base, apiKey string) {
 				if res.StatusCode == http.StatusAccepted {
 					return nil
 				}
-				if err = fmt.Errorf("%d %s", res.StatusCode, answer); res.StatusCode < 500 {
+				// The door answers 502 for a process that is gone, and any process 503.
+				if err = fmt.Errorf("%d %s", res.StatusCode, answer); res.StatusCode != http.StatusBadGateway && res.StatusCode != http.StatusServiceUnavailable {
 					return fmt.Errorf("posting %q: %w", text, err)
 				}
 			}

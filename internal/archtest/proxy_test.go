@@ -95,7 +95,7 @@ func (d door) find(url string) []string {
 // parameter.
 func operations(t *testing.T, register func(huma.API)) (paths []string) {
 	t.Helper()
-	api := restapi.New(chi.NewRouter(), "test", nil, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	api := restapi.New(chi.NewRouter(), "test", nil, nil, slog.New(slog.NewTextHandler(io.Discard, nil)))
 	register(api)
 	for p := range api.OpenAPI().Paths {
 		paths = append(paths, regexp.MustCompile(`\{[^}]*\}`).ReplaceAllString(p, "0198c0de-0000-7000-8000-000000000000"))

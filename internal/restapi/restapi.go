@@ -58,7 +58,8 @@ var problems = sync.OnceFunc(func() {
 })
 
 // New makes an API on router. tokens may be nil when only the document is wanted.
-func New(router chi.Router, version string, tokens Tokens, log *slog.Logger) huma.API {
+// unavailable tells errors of a store that is away from others, and may be nil.
+func New(router chi.Router, version string, tokens Tokens, unavailable func(error) bool, log *slog.Logger) huma.API {
 	problems()
 	cfg := huma.DefaultConfig("Switchboard", version)
 	cfg.Info.Description = "Messengers on one side, a contact centre on the other. Times are RFC 3339 in UTC, ids are UUIDs, " +
@@ -80,7 +81,7 @@ func New(router chi.Router, version string, tokens Tokens, log *slog.Logger) hum
 			send(ctx, refused)
 			return
 		}
-		next(huma.WithValue(ctx, principalKey{}, p))
+		next(huma.WithValue(huma.WithValue(ctx, principalKey{}, p), unavailableKey{}, unavailable))
 	})
 	return api
 }
@@ -91,7 +92,10 @@ func send(ctx huma.Context, p *problem.Error) {
 	_ = json.NewEncoder(ctx.BodyWriter()).Encode(p)
 }
 
-type principalKey struct{}
+type (
+	principalKey   struct{}
+	unavailableKey struct{}
+)
 
 // Principal is who calls; the zero value on public operations.
 func Principal(ctx context.Context) auth.Principal {
@@ -185,9 +189,11 @@ func Register[I, O any](api huma.API, access Access, method, path, id, tag, summ
 	})
 }
 
-// late makes what failed for want of time unavailable rather than broken.
+// late makes what failed for want of time, or because a store was away,
+// unavailable rather than broken.
 func late(timed context.Context, err error) error {
-	if errors.Is(timed.Err(), context.DeadlineExceeded) && errors.Is(err, context.DeadlineExceeded) {
+	away, _ := timed.Value(unavailableKey{}).(func(error) bool)
+	if (errors.Is(timed.Err(), context.DeadlineExceeded) && errors.Is(err, context.DeadlineExceeded)) || (away != nil && away(err)) {
 		return fmt.Errorf("%w: %w", switchboard.ErrUnavailable, err)
 	}
 	return err

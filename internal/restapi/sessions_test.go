@@ -2,7 +2,9 @@ package restapi_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -29,7 +31,7 @@ func (blocked) LogOut(context.Context, auth.Principal) error { return nil }
 func TestTooManyLoginsSayWhenToComeBack(t *testing.T) {
 	t.Parallel()
 	router := chi.NewRouter()
-	restapi.RegisterSessions(restapi.New(router, "test", nil, slog.New(slog.DiscardHandler)), blocked{})
+	restapi.RegisterSessions(restapi.New(router, "test", nil, nil, slog.New(slog.DiscardHandler)), blocked{})
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/api/v1/sessions", strings.NewReader(`{"login":"ann","password":"wrong password"}`))
 	r.Header.Set("Content-Type", "application/json")
 	w := httptest.NewRecorder()
@@ -54,7 +56,7 @@ func TestCallsEnd(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		router := chi.NewRouter()
-		api := restapi.New(router, "test", silent{}, slog.New(slog.DiscardHandler))
+		api := restapi.New(router, "test", silent{}, nil, slog.New(slog.DiscardHandler))
 		call := func(ctx context.Context, _ *struct{}) (*struct{}, error) {
 			<-ctx.Done()
 			return nil, fmt.Errorf("reading: %w", ctx.Err())
@@ -69,4 +71,28 @@ func TestCallsEnd(t *testing.T) {
 			}
 		}
 	})
+}
+
+type everybody struct{}
+
+func (everybody) Token(context.Context, string) (auth.Principal, error) {
+	return auth.Principal{APIKeyID: "key"}, nil
+}
+
+// A store that goes away in the middle of a call is no fault of the call: the
+// caller is told to come back. Its own faults stay what they are.
+func TestOutageIsUnavailable(t *testing.T) {
+	t.Parallel()
+	for err, want := range map[error]int{io.ErrUnexpectedEOF: http.StatusServiceUnavailable, io.ErrShortWrite: http.StatusInternalServerError} {
+		router := chi.NewRouter()
+		api := restapi.New(router, "test", everybody{}, func(err error) bool { return errors.Is(err, io.ErrUnexpectedEOF) }, slog.New(slog.DiscardHandler))
+		restapi.Register(api, restapi.APIKey, http.MethodGet, "/x", "x", "x", "x", func(context.Context, *struct{}) (*struct{}, error) {
+			return nil, fmt.Errorf("reading: %w", err)
+		})
+		w := httptest.NewRecorder()
+		router.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/x", nil))
+		if w.Code != want {
+			t.Errorf("%v: %d %s, want %d", err, w.Code, w.Body, want)
+		}
+	}
 }
