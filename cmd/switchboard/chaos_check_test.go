@@ -390,7 +390,4 @@ polling was taken over after %.1f s at most (%d times); %d polls overlapped, all
 	for _, b := range x.breaches {
 		fmt.Println("BREACH", shorten(b, 6000))
 	}
-	if len(x.breaches) > 0 {
-		fmt.Printf("\nto repeat it: make chaos SEED=%d\n%s\n", seed, strings.Join(x.log, "\n"))
-	}
 }

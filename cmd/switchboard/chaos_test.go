@@ -223,16 +223,26 @@ func TestChaos(t *testing.T) {
 		}
 	}
 	fmt.Printf("chaos for %v; to repeat it: make chaos DURATION=%v SEED=%d\n", duration, duration, seed)
+	// Registered first, so that it comes last: the summary is what is read, and the
+	// ends of a dozen logs, which a failed test prints, are not.
+	var verdict func()
+	t.Cleanup(func() {
+		if verdict != nil {
+			verdict()
+		}
+	})
 	x := startChaos(t, duration <= chaosShort)
 	x.load()
-	baseline := x.calm()
+	calm := x.calm()
 	x.torment(rand.New(rand.NewPCG(seed, 0)), duration)
 	x.drain()
 	o := x.judge()
-	x.summary(seed, baseline, o)
-	if len(x.breaches) > 0 {
-		t.Errorf("%d breaches; the seed was %d", len(x.breaches), seed)
-		x.keepLogs()
+	verdict = func() {
+		x.summary(seed, calm, o)
+		if len(x.breaches) > 0 {
+			x.keepLogs()
+			t.Errorf("%d breaches; to repeat it: make chaos DURATION=%v SEED=%d", len(x.breaches), duration, seed)
+		}
 	}
 }
 
@@ -261,7 +271,9 @@ func startChaos(t *testing.T, short bool) *chaos {
 		t.Fatal(err)
 	}
 	t.Cleanup(x.pool.Close)
+	x.note("the set is ready")
 	x.open()
+	x.note("six accounts are added")
 	x.people()
 	return x
 }
@@ -331,6 +343,7 @@ func (x *chaos) people() {
 		a.patience = 2 * time.Minute
 		x.agents = append(x.agents, a)
 	}
+	x.note("%d operators are connected", len(logins))
 	answering, probe, slow := x.agents[:6], x.agents[6], x.agents[7]
 	serial := 0
 	meet := func(platform string, a *agent) *talk {
@@ -371,6 +384,7 @@ func (x *chaos) people() {
 	x.probes = []*talk{meet("viber", probe), meet("telegram", probe)}
 	x.flooded = meet("viber", slow)
 	x.files = meet("telegram", answering[0])
+	x.note("%d customers have written", serial)
 	for _, k := range append(x.everyTalk(), x.files) {
 		k.accept(t)
 	}
