@@ -171,6 +171,13 @@ func TestOthersChatsAreClosedToOperators(t *testing.T) {
 	b.fails(1002, "chat.close", m{"chat_id": waits})
 	b.fails(1005, "message.send", m{"chat_id": waits, "kind": "text", "text": "x"})
 	b.fails(1005, "chat.typing", m{"chat_id": waits})
+	// Nor can another's file be sent on, be it only uploaded or in her chat already.
+	file := db.NewID()
+	w.exec(`insert into files (id, name, mime, size, owner) values ($1, 'name.pdf', 'application/pdf', 10, $2)`, file, "operator:"+ann.ID)
+	b.fails(1001, "message.send", m{"chat_id": his, "kind": "document", "files": []string{file}})
+	a.must("message.send", m{"chat_id": hers, "kind": "document", "files": []string{file}}, nil)
+	before = state()
+	b.fails(1001, "message.send", m{"chat_id": his, "kind": "document", "files": []string{file}})
 	// A reply can't reach into another chat.
 	b.fails(1001, "message.send", m{"chat_id": his, "kind": "text", "text": "x", "reply_to": sent.Message.ID})
 
@@ -209,6 +216,7 @@ func TestOthersChatsAreClosedToOperators(t *testing.T) {
 
 	// A supervisor reads and writes, but another's message is another's.
 	v.must("message.send", m{"chat_id": hers, "kind": "text", "text": "from above"}, nil)
+	v.must("message.send", m{"chat_id": hers, "kind": "document", "files": []string{file}}, nil)
 	a.message("from above")
 	v.fails(1002, "message.edit", m{"message_id": sent.Message.ID, "text": "x"})
 	v.fails(1005, "message.send", m{"chat_id": closed, "kind": "text", "text": "x"})
@@ -226,7 +234,7 @@ func TestMessagesOfEveryKind(t *testing.T) {
 	chat := w.chat("c", ann)
 	file := func(mime string, size int, state string) string {
 		id := db.NewID()
-		w.exec(`insert into files (id, name, mime, size, state) values ($1, 'name.bin', $2, $3, $4)`, id, mime, size, state)
+		w.exec(`insert into files (id, name, mime, size, state, owner) values ($1, 'name.bin', $2, $3, $4, $5)`, id, mime, size, state, "operator:"+ann.ID)
 		return id
 	}
 	jpeg, pdf, big, pending := file("image/jpeg", 10, "ready"), file("application/pdf", 10, "ready"), file("application/pdf", 5000, "ready"), file("image/png", 1, "pending")

@@ -136,6 +136,7 @@ type Chats interface {
 type Messages interface {
 	Message(ctx context.Context, id string) (message.Message, error)
 	FilesByID(ctx context.Context, ids []string) ([]message.File, error)
+	ReadableFiles(ctx context.Context, o switchboard.Operator, ids []string) (readable []string, err error)
 	SendMessage(ctx context.Context, s queue.Send) (m message.Message, created bool, err error)
 	EditMessage(ctx context.Context, messageID, text string, allow func(switchboard.Chat) error) (message.Message, error)
 	DeleteMessage(ctx context.Context, messageID string, allow func(switchboard.Chat) error) (message.Message, error)

@@ -72,7 +72,7 @@ func (h *Hub) messageSend(ctx context.Context, c *conn, p *sendParams) (any, err
 	}
 	content := message.Content{Kind: p.Kind, Text: p.Text, Contact: p.Contact, Location: p.Location.location(), Keyboard: p.Keyboard, Template: p.Template}
 	if len(p.Files) > 0 {
-		if content.Files, err = h.files(ctx, p.Kind, p.Files); err != nil {
+		if content.Files, err = h.files(ctx, &c.operator, p.Kind, p.Files); err != nil {
 			return nil, err
 		}
 	}
@@ -228,9 +228,9 @@ func checkKeyboard(k *message.Keyboard) error {
 	return capText("keyboard.placeholder", k.Placeholder, maxName)
 }
 
-// files resolves uploaded files for a message of a kind: they must be in the
-// store, and what they are must agree with the kind.
-func (h *Hub) files(ctx context.Context, kind message.Kind, ids []string) ([]message.File, error) {
+// files resolves uploaded files for a message of a kind: the operator may read them,
+// they must be in the store, and what they are must agree with the kind.
+func (h *Hub) files(ctx context.Context, o *switchboard.Operator, kind message.Kind, ids []string) ([]message.File, error) {
 	if !kind.IsFile() && kind != message.KindTemplate {
 		return nil, fail(codeParams, "a %s message carries no files; use kind image, video, audio, voice, sticker or document", kind)
 	}
@@ -238,10 +238,14 @@ func (h *Hub) files(ctx context.Context, kind message.Kind, ids []string) ([]mes
 	if err != nil {
 		return nil, err
 	}
+	readable, err := h.deps.Store.ReadableFiles(ctx, *o, ids)
+	if err != nil {
+		return nil, err
+	}
 	files := make([]message.File, len(ids))
 	for i, id := range ids {
 		at := slices.IndexFunc(found, func(f message.File) bool { return f.ID == id })
-		if at < 0 {
+		if at < 0 || !slices.Contains(readable, id) {
 			return nil, fail(codeNotFound, "files[%d]: no such file; upload it first", i)
 		}
 		f := found[at]
@@ -433,7 +437,7 @@ func (h *Hub) messageForward(ctx context.Context, c *conn, p *forwardParams) (an
 		for i, f := range content.Files {
 			ids[i] = f.ID
 		}
-		if content.Files, err = h.files(ctx, content.Kind, ids); err != nil {
+		if content.Files, err = h.files(ctx, &c.operator, content.Kind, ids); err != nil {
 			return nil, err
 		}
 	}

@@ -70,6 +70,26 @@ func (d *DB) FilesByID(ctx context.Context, ids []string) ([]message.File, error
 	return out, nil
 }
 
+// ReadableFiles returns those of the files that an operator may read: their own
+// uploads, what lies in chats that they may see (switchboard.Operator.MaySee), and
+// the pictures of the customers of these. Supervisors may read all that exist.
+func (d *DB) ReadableFiles(ctx context.Context, o switchboard.Operator, ids []string) ([]string, error) {
+	rows, err := d.pool.Query(ctx, `select f.id from files f where f.id = any($1) and ($2 or f.owner = 'operator:' || $3 or exists (
+		select from chats c where (c.state = 'new' or (c.state = 'offered' and c.operator_id is null) or c.operator_id::text = $3) and c.id in (
+			select m.chat_id from messages m where m.id = f.message_id
+			union all select fc.chat_id from file_chats fc where fc.file_id = f.id
+			union all select ch.id from customers cu join chats ch on ch.customer_id = cu.id where cu.avatar_file = f.id)))`,
+		wellFormed(ids), o.Role.AtLeast(switchboard.RoleSupervisor), o.ID)
+	if err != nil {
+		return nil, fmt.Errorf("reading who may read files: %w", err)
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("reading who may read files: %w", err)
+	}
+	return found, nil
+}
+
 // FinishFetch records how fetching a customer's file ended, in its row and in
 // its message, and tells the operators.
 func (d *DB) FinishFetch(ctx context.Context, f queue.StoredFile, reason string) error {

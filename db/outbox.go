@@ -62,6 +62,9 @@ func (d *DB) SendMessage(ctx context.Context, s queue.Send) (m message.Message, 
 			id, s.ChatID, chat.AccountID, s.Content.Kind, contentJSON(&s.Content), s.Sender.Kind, s.Sender.ID, plainText(s.Sender.Name), s.ReplyTo, s.ClientID)
 		batch.Queue(`insert into outbox (chat_id, account_id, message_id, priority, expires_at, forward_of) values ($1, $2, $3, $4, now() + $5::interval, $6)`,
 			s.ChatID, chat.AccountID, id, s.Priority, s.TTL, s.ForwardOf)
+		for i := range s.Content.Files {
+			batch.Queue(`insert into file_chats (file_id, chat_id) values ($1, $2) on conflict do nothing`, s.Content.Files[i].ID, s.ChatID)
+		}
 		if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 			return fmt.Errorf("queueing message: %w", err)
 		}

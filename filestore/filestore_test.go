@@ -96,7 +96,7 @@ func serveWith(t *testing.T, blobs filestore.Blobs, idx filestore.Index, cfg fil
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Routes(router, func(r *http.Request) (string, error) {
+	s.Routes(router, func(r *http.Request, _ string) (string, error) {
 		switch r.Header.Get("Authorization") {
 		case "Bearer good":
 			return "operator:1", nil

@@ -25,10 +25,12 @@ import (
 	"switchboard/message"
 )
 
-// Auth lets requests in: whoever has a session or an API key. An error answers
-// 401 with its text; switchboard.ErrForbidden answers 403, and
-// switchboard.ErrUnavailable (it can't be told right now) 503.
-type Auth func(r *http.Request) (owner string, err error)
+// Auth lets requests in: whoever has a session or an API key and, where id is not
+// empty, may read the file of that id. An error answers 401 with its text;
+// switchboard.ErrForbidden answers 403, switchboard.ErrNotFound (the file is not
+// theirs to see) 404, and switchboard.ErrUnavailable (it can't be told right now)
+// 503.
+type Auth func(r *http.Request, id string) (owner string, err error)
 
 // Uploaded is the answer to an upload.
 type Uploaded struct {
@@ -50,6 +52,10 @@ func (s *Store) Routes(r chi.Router, auth Auth) {
 }
 
 func refuse(w http.ResponseWriter, err error) {
+	if errors.Is(err, switchboard.ErrNotFound) {
+		problem.Write(w, http.StatusNotFound, "not_found", "no such file")
+		return
+	}
 	if errors.Is(err, switchboard.ErrUnavailable) || errors.Is(err, switchboard.ErrForbidden) {
 		problem.Send(w, problem.From(err))
 		return
@@ -64,7 +70,7 @@ const frame = 1 << 20
 func (s *Store) upload(w http.ResponseWriter, r *http.Request, auth Auth) {
 	ask, cancel := context.WithTimeout(r.Context(), s.cfg.Ask)
 	defer cancel()
-	owner, err := auth(r.WithContext(ask))
+	owner, err := auth(r.WithContext(ask), "")
 	if err != nil {
 		refuse(w, err)
 		return
@@ -188,7 +194,7 @@ func (s *Store) download(w http.ResponseWriter, r *http.Request, auth Auth) {
 		problem.Write(w, http.StatusForbidden, "expired", "the link has expired")
 		return
 	case !present:
-		if _, err := auth(r.WithContext(ask)); err != nil {
+		if _, err := auth(r.WithContext(ask), id); err != nil {
 			refuse(w, err)
 			return
 		}

@@ -24,6 +24,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"switchboard"
 	"switchboard/bus"
 	"switchboard/channels"
 	"switchboard/channels/all"
@@ -319,7 +320,7 @@ func newSystem(ctx context.Context, c *core, roles []string, public, ops net.Lis
 func (s *system) addRoles(ctx context.Context) error {
 	tokens := auth.New(s.db, s.log)
 	s.router = chi.NewRouter()
-	s.router.Use(recoverer(s.log))
+	s.router.Use(recoverer(s.log), safely)
 	s.router.NotFound(func(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, http.StatusNotFound, "not_found", "no such address on this process")
 	})
@@ -363,8 +364,11 @@ func (s *system) addRoles(ctx context.Context) error {
 		s.group.Add(service.Part{Name: "chathub", Run: hub.Run, Budget: 8 * time.Second})
 	}
 	if s.has("filestore") {
-		s.files.Routes(s.router, func(r *http.Request) (string, error) {
+		s.files.Routes(s.router, func(r *http.Request, id string) (string, error) {
 			p, err := tokens.Request(r)
+			if err == nil && id != "" && p.Operator != nil {
+				err = s.mayRead(r.Context(), *p.Operator, id)
+			}
 			return p.Name(), err
 		})
 	}
@@ -393,6 +397,18 @@ func (s *system) addRoles(ctx context.Context) error {
 	return nil
 }
 
+// mayRead is ErrNotFound for a file that is not the operator's to see.
+func (s *system) mayRead(ctx context.Context, o switchboard.Operator, fileID string) error {
+	readable, err := s.db.ReadableFiles(ctx, o, []string{fileID})
+	if err != nil {
+		return fmt.Errorf("%w: %w", switchboard.ErrUnavailable, err)
+	}
+	if len(readable) == 0 {
+		return fmt.Errorf("file %s: %w", fileID, switchboard.ErrNotFound)
+	}
+	return nil
+}
+
 // fullAPI is every operation of every role, for the document.
 func fullAPI() huma.API {
 	router := chi.NewRouter()
@@ -403,6 +419,20 @@ func fullAPI() huma.API {
 	loader.New(nil, nil, loader.NewAdmin(nil, nil, "", nil), quiet).Register(api)
 	restapi.Describe(api)
 	return api
+}
+
+// safely sets what holds for every answer: a browser takes the type as it is said,
+// tells no other site an address of ours, and keeps none of the API's answers.
+func safely(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "no-referrer")
+		if strings.HasPrefix(r.URL.Path, "/api/") {
+			h.Set("Cache-Control", "no-store")
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // recoverer contains a handler's panic to its request.

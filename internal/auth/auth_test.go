@@ -126,7 +126,7 @@ func (l *leaving) LoginFailed(ctx context.Context, key string, free int) error {
 func TestUnknownLoginTakesAsLong(t *testing.T) {
 	p, a := newPeople(t)
 	least := map[string]time.Duration{"ann": time.Hour, "nobody": time.Hour}
-	for range 6 {
+	for range 3 {
 		for login := range least {
 			clear(p.blocked)
 			clear(p.failed)
