@@ -28,7 +28,7 @@ func (o output) print(v any, text func(w io.Writer)) error {
 		enc.SetEscapeHTML(false)
 		return enc.Encode(v)
 	}
-	w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
+	w := tabwriter.NewWriter(&plainWriter{os.Stdout}, 0, 4, 2, ' ', 0)
 	text(w)
 	return w.Flush()
 }

@@ -72,6 +72,11 @@ func start(t *testing.T) *world {
 // startOn runs a system on a given database; several on one are several processes.
 func startOn(t *testing.T, sim *simulator.Simulator, base, databaseURL string, key []byte, change func(*config.Config), prepare ...func(*core)) *world {
 	t.Helper()
+	return startLogging(t, testLog(t), sim, base, databaseURL, key, change, prepare...)
+}
+
+func startLogging(t *testing.T, log *slog.Logger, sim *simulator.Simulator, base, databaseURL string, key []byte, change func(*config.Config), prepare ...func(*core)) *world {
+	t.Helper()
 	cfg := testConfig(t, databaseURL, key, base[len("http://"):])
 	change(cfg)
 	if err := cfg.Validate(); err != nil {
@@ -81,7 +86,7 @@ func startOn(t *testing.T, sim *simulator.Simulator, base, databaseURL string, k
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := openCore(t.Context(), cfg, testLog(t), "test", false)
+	c, err := openCore(t.Context(), cfg, log, "test", false)
 	if err != nil {
 		t.Fatal(err)
 	}
