@@ -377,7 +377,7 @@ func TestBombs(t *testing.T) {
 				t.Errorf("%s at %s: %d %.200s", name, c.path, status, answer)
 			}
 		}
-		if len(bomb) <= 200_000 { // larger frames end the connection: TestLimitsOfAConnection of package chathub
+		if len(bomb) < 100_000 { // deeper and larger ones: package chathub
 			if err := ws.try("message.send", json.RawMessage(`{"chat_id":`+bomb+`}`), nil); name != "a large exponent" && name != "a long number" && err == nil {
 				t.Errorf("%s in a call was taken", name)
 			}
