@@ -1,10 +1,12 @@
 package db
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -68,7 +70,7 @@ func (d *DB) SendMessage(ctx context.Context, s queue.Send) (m message.Message, 
 		if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 			return fmt.Errorf("queueing message: %w", err)
 		}
-		if err := d.wakeOutbox(ctx, tx, s.ChatID); err != nil {
+		if err := d.wakeOutbox(ctx, tx, s.ChatID, s.Priority); err != nil {
 			return err
 		}
 		return d.event(ctx, tx, chatEvent(switchboard.EventMessageNew, chat, id))
@@ -101,7 +103,7 @@ func (d *DB) lockChat(ctx context.Context, tx pgx.Tx, chatID string) (switchboar
 
 // wakeOutbox makes sure that a deliver job exists for the chat. The row's lock
 // decides against a worker that is just about to find the outbox empty.
-func (d *DB) wakeOutbox(ctx context.Context, tx pgx.Tx, chatID string) error {
+func (d *DB) wakeOutbox(ctx context.Context, tx pgx.Tx, chatID string, priority int) error {
 	tag, err := tx.Exec(ctx, `insert into outbox_chats as o (chat_id, busy) values ($1, true)
 		on conflict (chat_id) do update set busy = true where not o.busy`, chatID)
 	if err != nil {
@@ -110,7 +112,7 @@ func (d *DB) wakeOutbox(ctx context.Context, tx pgx.Tx, chatID string) error {
 	if tag.RowsAffected() == 0 {
 		return nil
 	}
-	return d.jobs.insert(ctx, tx, queue.DeliverArgs{ChatID: chatID})
+	return d.jobs.insert(ctx, tx, queue.DeliverArgs{ChatID: chatID, Priority: priority})
 }
 
 func chatEvent(typ switchboard.EventType, chat switchboard.Chat, messageID string) switchboard.Event {
@@ -216,17 +218,23 @@ func (d *DB) queueChange(ctx context.Context, tx pgx.Tx, m message.Message, op s
 	if err != nil {
 		return fmt.Errorf("queueing %s: %w", op, err)
 	}
-	return d.wakeOutbox(ctx, tx, m.ChatID)
+	return d.wakeOutbox(ctx, tx, m.ChatID, queue.PriorityConversation)
 }
 
 // nodeDeadAfter is how long after its last heartbeat (every 2 s) a process
 // counts as dead and its work is taken over.
 const nodeDeadAfter = 8 * time.Second
 
-// reserveAhead is how far ahead a send may book the limiter's next free slot. A
-// booked send waits for its slot and needs not ask again; longer queues ask
-// again, so that what is more urgent can come in between.
-const reserveAhead = time.Second
+// reserveAhead is how far ahead a send may book the account's next free slot, by
+// priority. A booked send waits for its slot and needs not ask again; longer queues
+// ask again, so that what is more urgent comes in between: an answer waits for a
+// quarter of a second of a campaign at most.
+func reserveAhead(priority int) time.Duration {
+	if priority == queue.PriorityConversation {
+		return time.Second
+	}
+	return 250 * time.Millisecond
+}
 
 // Step records outcomes and claims the next send of each chat, in one
 // transaction for all of them. The answer has one claim per chat, in order.
@@ -271,6 +279,7 @@ type head struct {
 	ChatID     string
 	ChatTat    time.Time
 	OutboxID   int64
+	Priority   int
 	Op         string
 	Part       int
 	Limits     string
@@ -304,7 +313,7 @@ func (s *step) run(ctx context.Context, outcomes []queue.Outcome, chats []string
 		// The lock is a statement of its own: the next one's snapshot then sees
 		// every row that its former holders added.
 		batch.Queue(`select from outbox_chats where chat_id = any($1) order by chat_id for update`, chats)
-		batch.Queue(`select clock_timestamp(), oc.chat_id, coalesce(nullif(oc.tat, '-infinity'), 'epoch'), o.id, o.op, o.part, o.limits, o.attempt, o.sending, o.owner,
+		batch.Queue(`select clock_timestamp(), oc.chat_id, coalesce(nullif(oc.tat, '-infinity'), 'epoch'), o.id, o.priority, o.op, o.part, o.limits, o.attempt, o.sending, o.owner,
 				coalesce(n.seen_at > now() - $2::interval, false), o.reserved, coalesce(nullif(o.not_before, '-infinity'), 'epoch'), o.expires_at,
 				o.account_id, o.message_id, m.body, m.sender_name,
 				coalesce((select avatar from operators where m.sender_kind = 'operator' and id::text = m.sender_id), ''),
@@ -356,7 +365,11 @@ func (s *step) claim(ctx context.Context, heads []head, chats []string) error {
 	var pacedTat []time.Time
 	var booked, unbooked []int64
 	var bookedAt []time.Time
-	full := map[string]bool{} // chats whose outbox is not empty
+	denied := map[string]int{} // by account: how many found no slot
+	full := map[string]bool{}  // chats whose outbox is not empty
+	slices.SortFunc(heads, func(a, b head) int {
+		return cmp.Or(cmp.Compare(a.Priority, b.Priority), cmp.Compare(a.OutboxID, b.OutboxID))
+	})
 	for i := range heads {
 		h := &heads[i]
 		full[h.ChatID] = true
@@ -396,12 +409,22 @@ func (s *step) claim(ctx context.Context, heads []head, chats []string) error {
 			continue
 		}
 		if !h.Reserved || early > 0 {
-			slot := limit.slot(h, account, perChat)
-			if wait := slot.Sub(h.Now); wait > reserveAhead {
+			// A slot is booked of the account alone: one booked for when the chat's turn
+			// comes would keep others from sending before.
+			if perChat.PerSecond > 0 && !h.Reserved {
+				if wait := h.ChatTat.Add(-tolerance(perChat)).Sub(h.Now); wait > 0 {
+					c.Wait = wait
+					continue
+				}
+			}
+			slot := limit.slot(h, account)
+			if wait, ahead := slot.Sub(h.Now), reserveAhead(h.Priority); wait > ahead {
 				if h.Reserved {
 					unbooked = append(unbooked, h.OutboxID)
 				}
-				c.Wait = wait
+				// Back when there is room again, one after another.
+				c.Wait = min(wait-ahead/2+time.Duration(denied[h.AccountID])*interval(account), denyAtMost)
+				denied[h.AccountID]++
 				continue
 			}
 			if perChat.PerSecond > 0 {
@@ -470,15 +493,15 @@ type limit struct {
 	touched   bool
 }
 
-// slot is when the limiter lets the send go: the latest of the account's and the
-// chat's next free time, the gate, and now.
-func (l *limit) slot(h *head, account, perChat message.Rate) time.Time {
+// denyAtMost is how long a send that found no slot stays away.
+const denyAtMost = 4 * time.Second
+
+// slot is when the account lets the send go: the latest of its next free time, the
+// gate, and now.
+func (l *limit) slot(h *head, account message.Rate) time.Time {
 	slot := later(h.Now, l.gate(account))
 	if account.PerSecond > 0 {
 		slot = later(slot, l.tat.Add(-tolerance(account)))
-	}
-	if perChat.PerSecond > 0 {
-		slot = later(slot, h.ChatTat.Add(-tolerance(perChat)))
 	}
 	return slot
 }

@@ -794,6 +794,78 @@ func TestBookedSendsThatAreLate(t *testing.T) {
 	}
 }
 
+// An answer does not queue behind a campaign that has taken all slots it may, and a
+// chat that has to wait for its own turn takes none from the others.
+func TestLimiterKnowsPriorities(t *testing.T) {
+	t.Parallel()
+	d, pool := open(t)
+	acc := account(t, d)
+	var bulk []string
+	for i := range 40 {
+		id := chatWith(t, d, pool, acc, fmt.Sprint("b", i))
+		if _, _, err := d.SendMessage(t.Context(), queue.Send{ChatID: id, Content: message.Content{Kind: message.KindText, Text: "buy"}, Priority: queue.PriorityCampaign}); err != nil {
+			t.Fatal(err)
+		}
+		bulk = append(bulk, id)
+	}
+	if n := scalar[int](t, pool, `select count(*) from river_job where kind = 'deliver' and priority = 3`); n != 40 {
+		t.Errorf("%d jobs of the campaign's priority", n)
+	}
+	answer, busy, free := chatWith(t, d, pool, acc, "answer"), chatWith(t, d, pool, acc, "busy"), chatWith(t, d, pool, acc, "free")
+	pace := func(string) (a, c message.Rate, ok bool) {
+		return message.Rate{PerSecond: 20, Burst: 1}, message.Rate{PerSecond: 2, Burst: 1}, true
+	}
+	claim := func(chats ...string) []queue.Claim {
+		t.Helper()
+		claims, err := d.Step(t.Context(), node, nil, chats, pace)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return claims
+	}
+	work, booked, latest := 0, 0, time.Duration(0)
+	for _, c := range claim(bulk...) {
+		switch {
+		case c.State == queue.ClaimWork:
+			work++
+		case c.Wait <= 250*time.Millisecond:
+			booked++
+		}
+		latest = max(latest, c.Wait)
+	}
+	if n := scalar[int](t, pool, `select count(*) from outbox where reserved`); work != 1 || n < 4 || n > 5 || booked < n || latest < time.Second || latest > 4*time.Second {
+		t.Errorf("of the campaign %d go, %d are booked, %d come back soon, the last one after %v", work, n, booked, latest)
+	}
+	send(t, d, answer, "hello")
+	if c := claim(answer)[0]; c.State == queue.ClaimWait && c.Wait > 350*time.Millisecond {
+		t.Errorf("the answer waits for %v", c.Wait)
+	}
+	// All together: the answer of another chat goes before what was there before it.
+	send(t, d, free, "me first")
+	if claims := claim(append(slices.Clone(bulk), free)...); claims[len(claims)-1].Wait > 400*time.Millisecond {
+		t.Errorf("the second answer waits for %v", claims[len(claims)-1].Wait)
+	}
+
+	if _, err := pool.Exec(t.Context(), `update limits set tat = 'epoch', sent = '-infinity'`); err != nil {
+		t.Fatal(err)
+	}
+	send(t, d, busy, "1")
+	c := claim(busy)[0]
+	if c.State != queue.ClaimWork {
+		t.Fatalf("%+v", c)
+	}
+	send(t, d, busy, "2")
+	claims, err := d.Step(t.Context(), node, []queue.Outcome{{Claim: &c, Kind: queue.OutcomeSent, IDs: []string{"1"}}}, []string{busy}, pace)
+	if err != nil || claims[0].State != queue.ClaimWait || claims[0].Wait < 300*time.Millisecond {
+		t.Fatalf("%+v %v", claims, err)
+	}
+	other := chatWith(t, d, pool, acc, "other")
+	send(t, d, other, "now")
+	if c := claim(other)[0]; c.State == queue.ClaimWait && c.Wait > 60*time.Millisecond {
+		t.Errorf("a free chat waits for %v because another one has to", c.Wait)
+	}
+}
+
 func TestRescueOrphansAndMend(t *testing.T) {
 	t.Parallel()
 	d, pool := open(t)

@@ -31,14 +31,17 @@ func (DrainArgs) InsertOpts() river.InsertOpts {
 // is claimed by attempt number, and only the holder may record its outcome.
 type DeliverArgs struct {
 	ChatID string `json:"chat_id"`
+	// Priority is that of the message which the job is made for: workers take what
+	// people wait for first.
+	Priority int `json:"-"`
 }
 
 // Kind implements river.JobArgs.
 func (DeliverArgs) Kind() string { return "deliver" }
 
 // InsertOpts implements river.JobArgsWithInsertOpts.
-func (DeliverArgs) InsertOpts() river.InsertOpts {
-	return river.InsertOpts{Queue: DeliverQueue, MaxAttempts: maxAttempts}
+func (a DeliverArgs) InsertOpts() river.InsertOpts {
+	return river.InsertOpts{Queue: DeliverQueue, MaxAttempts: maxAttempts, Priority: 1 + a.Priority}
 }
 
 // FetchArgs is the job that brings one file of a customer's message into the
