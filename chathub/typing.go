@@ -97,7 +97,7 @@ func (t *typing) try(ctx context.Context, chatID string) error {
 		return err
 	}
 	if typer, ok := opened.Channel.(channels.Typer); ok && opened.Capabilities.Typing {
-		return typer.Typing(ctx, key)
+		return channels.Contain(func() error { return typer.Typing(ctx, key) })
 	}
 	return nil // a channel without it is no error: the client needn't know
 }

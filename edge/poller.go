@@ -113,7 +113,12 @@ func (e *Edge) pollAccount(ctx context.Context, id string) {
 			continue
 		}
 		platform := account.Account.Platform
-		pieces, next, err := account.Channel.(channels.Poller).Poll(ctx, offset)
+		var pieces []channels.RawUpdate
+		next := offset
+		err = channels.Contain(func() (err error) {
+			pieces, next, err = account.Channel.(channels.Poller).Poll(ctx, offset)
+			return err
+		})
 		if ctx.Err() != nil {
 			return // what was got is not confirmed and comes again
 		}

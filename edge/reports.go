@@ -101,7 +101,11 @@ func (e *Edge) askReports(ctx context.Context, id, platform string, reporter cha
 				asked[i] = channels.Asked{Chat: list[i].Chat, IDs: list[i].PlatformIDs}
 			}
 			timed, cancel := context.WithTimeout(ctx, reportTime)
-			missed, err := reporter.Reports(timed, asked)
+			var missed []channels.RawUpdate
+			err = channels.Contain(func() (err error) {
+				missed, err = reporter.Reports(timed, asked)
+				return err
+			})
 			cancel()
 			e.metrics.reports.WithLabelValues(platform, "asked").Add(float64(len(asked)))
 			e.metrics.reports.WithLabelValues(platform, "found").Add(float64(len(missed)))

@@ -49,7 +49,11 @@ func (e *Edge) keepAccount(ctx context.Context, id string) {
 		keeper := account.Channel.(channels.Keeper)
 		wait = keeper.UpkeepEvery()
 		timed, cancel := context.WithTimeout(ctx, upkeepTime)
-		missed, err := keeper.Upkeep(timed)
+		var missed []channels.RawUpdate
+		err = channels.Contain(func() (err error) {
+			missed, err = keeper.Upkeep(timed)
+			return err
+		})
 		cancel()
 		if len(missed) > 0 {
 			e.log.InfoContext(ctx, "updates that the platform did not deliver were read", "account", id, "updates", len(missed))

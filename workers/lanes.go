@@ -260,7 +260,7 @@ func (w *Workers) acknowledge(ctx context.Context, acks []ack) {
 			defer func() { <-w.ackSlots }()
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 			defer cancel()
-			if err := a.channel.Acknowledge(ctx, a.raw); err != nil {
+			if err := channels.Contain(func() error { return a.channel.Acknowledge(ctx, a.raw) }); err != nil {
 				w.log.InfoContext(ctx, "button press could not be acknowledged", "error", err)
 			}
 		})

@@ -156,7 +156,11 @@ func (w *Workers) learn(ctx context.Context, l look) error {
 		passed, err = w.deps.Store.NotePicture(ctx, l.key.account, *l.told)
 	} else if err == nil {
 		var p message.Profile
-		if p, err = l.asked.Profile(ctx, l.key.customer); err == nil {
+		err = channels.Contain(func() (err error) {
+			p, err = l.asked.Profile(ctx, l.key.customer)
+			return err
+		})
+		if err == nil {
 			p.ID = l.key.customer
 			if passed, err = w.deps.Store.SaveProfile(ctx, l.key.account, p); err == nil {
 				w.deps.Bus.Wake("events")

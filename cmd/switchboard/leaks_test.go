@@ -56,6 +56,10 @@ func (p *pad) String() string {
 	return p.text.String()
 }
 
+func debugLog(to io.Writer) *slog.Logger {
+	return slog.New(slog.NewTextHandler(to, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
 // A busy run that logs everything, with platforms that fail and refuse, and every
 // question an admin can ask: no secret, no word of a customer and no number in the
 // log, no secret in an answer, and no line in the log that somebody else wrote.
@@ -70,7 +74,7 @@ func TestNothingLeaks(t *testing.T) {
 	logged, answered := &pad{}, &pad{}
 	sim, base := simtest.Start(t)
 	key := bytes.Repeat([]byte{5}, secret.KeySize)
-	w := startLogging(t, slog.New(slog.NewTextHandler(logged, &slog.HandlerOptions{Level: slog.LevelDebug})), sim, base, dbtest.URLOf(t), key, func(c *config.Config) { c.LogLevel = "debug" })
+	w := startLogging(t, debugLog(logged), sim, base, dbtest.URLOf(t), key, func(c *config.Config) { c.LogLevel = "debug" })
 
 	secrets := map[string]string{"master key": base64.StdEncoding.EncodeToString(key), "telegram token": telegramToken, "viber token": viberToken}
 	accounts := []string{w.account("telegram", telegramToken, nil), w.account("viber", viberToken, nil)}
