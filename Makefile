@@ -44,6 +44,12 @@ lint: ## check formatting and run the static checks
 	@$(MAKE) -s web/dist/index.html
 	@scripts/lint.sh all
 
+.PHONY: vuln
+vuln: ## look for known vulnerabilities with govulncheck, where its database can be reached
+	@scripts/setup.sh build
+	@$(MAKE) -s web/dist/index.html
+	@exec scripts/vuln.sh
+
 .PHONY: fuzz
 fuzz: ## fuzz the decoders for a minute each (FUZZTIME=1m)
 	@scripts/setup.sh build

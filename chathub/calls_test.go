@@ -144,6 +144,15 @@ func TestOthersChatsAreClosedToOperators(t *testing.T) {
 	}
 	before := state()
 
+	// A method that is not in here has not been tried with another's things.
+	tried := []string{
+		"chat.accept", "chat.close", "chat.decline", "chat.list", "chat.read", "chat.skip", "chat.start", "chat.transfer", "chat.typing",
+		"hello", "message.delete", "message.edit", "message.forward", "message.send",
+		"presence.set", // of oneself: it names nobody
+	}
+	if methods := s.Methods(); !slices.Equal(methods, tried) {
+		t.Errorf("the methods are %q, and tried are %q", methods, tried)
+	}
 	stranger := db.NewID()
 	for _, chat := range []string{hers, closed, stranger} {
 		for method, params := range map[string]m{
@@ -461,6 +470,9 @@ func TestProtocolErrors(t *testing.T) {
 	}{
 		{`{"jsonrpc":`, "null", -32700},
 		{``, "null", -32700},
+		{strings.Repeat("[", 100_000), "null", -32600},
+		{`{"jsonrpc":"2.0","id":1,"method":"chat.list","params":` + strings.Repeat("[", 100_000) + strings.Repeat("]", 100_000) + `}`, "null", -32700},
+		{`{"jsonrpc":"2.0","id":"deep","method":"chat.list","params":{"cursor":` + strings.Repeat(`{"a":`, 9000) + "1" + strings.Repeat("}", 9000) + `}}`, `"deep"`, -32602},
 		{`{"jsonrpc":"2.0","id":1,"method":"chat.list"} {}`, "null", -32700},
 		{`[{"jsonrpc":"2.0","id":1,"method":"chat.list"}]`, "null", -32600},
 		{`7`, "null", -32600},

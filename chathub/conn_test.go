@@ -209,6 +209,14 @@ func TestLimitsOfAConnection(t *testing.T) {
 		t.Errorf("a frame of 10 MB: closed with %d, want 1009", code)
 	}
 	eventually(t, "the connections' end", func() bool { return s.metric(t, "switchboard_hub_connections") == 0 })
+	half := connect(t, s, ann)
+	if _, err := half.ws.NetConn().Write([]byte{0x81, 0xfe, 0x01}); err != nil { // the head of a frame, and no more
+		t.Fatal(err)
+	}
+	if code := half.closes(); code != websocket.ClosePolicyViolation {
+		t.Errorf("half a frame: closed with %d, want 1008", code)
+	}
+	eventually(t, "the connections' end", func() bool { return s.metric(t, "switchboard_hub_connections") == 0 })
 	for range 3 {
 		connect(t, s, ann).hello(nil)
 	}

@@ -212,6 +212,15 @@ func (d *DB) LoginFailed(ctx context.Context, key string, free int) error {
 	return nil
 }
 
+// PruneLogins forgets the failures that count for nothing any more. Logins are made
+// up by whoever tries them, so their rows would pile up.
+func (d *DB) PruneLogins(ctx context.Context) error {
+	if _, err := d.pool.Exec(ctx, `delete from login_failures where since < now() - interval '1 hour' and until < now()`); err != nil {
+		return fmt.Errorf("forgetting old failed logins: %w", err)
+	}
+	return nil
+}
+
 // LoginSucceeded forgets the failures of keys.
 func (d *DB) LoginSucceeded(ctx context.Context, keys []string) error {
 	if _, err := d.pool.Exec(ctx, `delete from login_failures where key = any($1)`, keys); err != nil {

@@ -48,6 +48,7 @@ func (w *Workers) housekeeping(ctx context.Context) {
 				return err
 			})
 			w.chore(ctx, "old nodes could not be dropped", w.deps.Store.PruneNodes)
+			w.chore(ctx, "old failed logins could not be dropped", w.deps.Store.PruneLogins)
 		}
 	}
 }

@@ -41,6 +41,7 @@ type Store interface {
 	ApplyParked(ctx context.Context) error
 	PruneEvents(ctx context.Context, keep time.Duration) error
 	Partitions(ctx context.Context, now time.Time, keep queue.Keep) (dropped []string, err error)
+	PruneLogins(ctx context.Context) error
 	PruneNodes(ctx context.Context) error
 }
 
