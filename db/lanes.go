@@ -462,9 +462,9 @@ func (w *laneWriter) queueCustomers(batch *pgx.Batch) {
 			cols[0], cols[1], cols[2], cols[3], cols[4], cols[5], cols[6], cols[7], wrote)
 		for _, i := range phones {
 			batch.Queue(`insert into phone_book (phone, customer_id, account_id, platform, source)
-				select $3, c.id, c.account_id, a.platform, 'contact' from customers c join accounts a on a.id = c.account_id
+				select $3, c.id, c.account_id, a.platform, case when c.external_id = ltrim($3, '+') then 'address' else 'contact' end from customers c join accounts a on a.id = c.account_id
 				where c.account_id = $1 and c.external_id = $2
-				on conflict (phone, customer_id) do update set updated_at = now()`, cols[1][i], cols[2][i], cols[5][i])
+				on conflict (phone, customer_id) do update set source = excluded.source, updated_at = now()`, cols[1][i], cols[2][i], cols[5][i])
 		}
 	}
 	for key, ok := range w.reachable {
