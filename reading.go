@@ -115,5 +115,5 @@ type Recipient struct {
 	ChatID     string `json:"chat_id,omitempty" format:"uuid"`
 	CustomerID string `json:"customer_id,omitempty" format:"uuid"`
 	ExternalID string `json:"external_id,omitempty" doc:"the platform's id of the chat or customer" maxLength:"200"`
-	Phone      string `json:"phone,omitempty" pattern:"^\\+[0-9]{5,15}$" doc:"E.164, found in the phone book"`
+	Phone      string `json:"phone,omitempty" pattern:"^\\+[0-9]{5,15}$" doc:"E.164, found in the phone book; where the channel's addresses are phones (start_by_phone), any"`
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -107,6 +108,14 @@ func (e *Edge) send(ctx context.Context, outbox Outbox, in *sendInput) (*sendOut
 		return nil, err
 	}
 	chatID, err := outbox.ChatFor(ctx, m.AccountID, m.To)
+	if errors.Is(err, switchboard.ErrNotFound) && m.To.Phone != "" && account.Capabilities.StartByPhone {
+		// The platform's own ids are phone numbers, as for chat.start.
+		address := strings.TrimPrefix(m.To.Phone, "+")
+		if err := account.CheckChat(address); err != nil {
+			return nil, unprocessable("invalid", "to.phone: %s", err)
+		}
+		chatID, err = outbox.ChatFor(ctx, m.AccountID, switchboard.Recipient{ExternalID: address})
+	}
 	if errors.Is(err, switchboard.ErrNotFound) {
 		return nil, unprocessable("unknown_recipient", "nobody is known by this chat_id, customer_id or phone at the account")
 	}

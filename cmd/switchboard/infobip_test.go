@@ -387,6 +387,34 @@ func TestInfobipStart(t *testing.T) {
 	d.fails(begin("+79990000000").ID, "nobody", object{"kind": "text", "text": "anybody?"}, message.ErrRecipient, "7002")
 }
 
+// A script begins by a phone, too, and who answers is in the phone book by their
+// address.
+func TestInfobipScriptStarts(t *testing.T) {
+	t.Parallel()
+	d := newInfobipDesk(t)
+	_, key, err := d.sys.admin.AddAPIKey(t.Context(), "test", "script")
+	if err != nil {
+		t.Fatal(err)
+	}
+	friend, err := d.acct.NewCustomer(simulator.CustomerSpec{ID: "79261234569"}) // never wrote
+	if err != nil {
+		t.Fatal(err)
+	}
+	type object = map[string]any
+	d.rest("POST", "/api/v1/messages", key, object{"account_id": d.account, "to": object{"phone": "+79261234569"},
+		"kind": "template", "template": object{"name": "hello", "language": "ru", "parameters": []string{"Anna"}}}, 202, nil)
+	if m := friend.WaitMessages(1, 10*time.Second); len(m) != 1 || m[0].Text != "hello: Anna" {
+		t.Fatalf("the friend sees %+v", m)
+	}
+	friend.SendText("good evening")
+	d.op.message("answer", func(m *message.Message) bool { return m.Text == "good evening" })
+	var book struct{ Items []switchboard.PhoneEntry }
+	d.rest("GET", "/api/v1/customers?phone=79261234569", d.token, nil, 200, &book)
+	if len(book.Items) != 1 || book.Items[0].Source != "address" || book.Items[0].AccountID != d.account {
+		t.Errorf("the phone book has %s", asJSON(book.Items))
+	}
+}
+
 // Infobip's errors and a bad line: what can be repeated is, and the customer sees
 // each message once.
 func TestInfobipFaults(t *testing.T) {
