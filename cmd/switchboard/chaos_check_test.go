@@ -83,8 +83,10 @@ func (x *chaos) drain() {
 func (x *chaos) judge() *totals {
 	o := &totals{doubledBy: map[string]int{}, statuses: map[message.Status]int{}}
 	x.bentOrder(o)
+	last, cancel := context.WithTimeout(context.Background(), 20*time.Second) // for the last events, of all
+	defer cancel()
 	for _, a := range x.agents {
-		x.judgeStream(a, o)
+		x.judgeStream(last, a, o)
 	}
 	for _, k := range x.everyTalk() {
 		x.judgeTalk(k, o)
@@ -134,7 +136,7 @@ func (x *chaos) bentOrder(o *totals) {
 }
 
 // judgeStream: an operator got every event of the chats that it holds, once.
-func (x *chaos) judgeStream(a *agent, o *totals) {
+func (x *chaos) judgeStream(ctx context.Context, a *agent, o *totals) {
 	l := x.ledgers[a]
 	var chats []string
 	for id := range l.chats {
@@ -154,8 +156,6 @@ func (x *chaos) judgeStream(a *agent, o *totals) {
 		}
 		want = append(want, id)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
 	_ = a.until(ctx, "the last event", func() bool { return len(l.events) >= len(want) })
 	a.mu.Lock()
 	defer a.mu.Unlock()
