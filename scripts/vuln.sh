@@ -6,7 +6,7 @@ set -uo pipefail
 . "$(dirname "$0")/env.sh"
 cd "$root" || exit 2
 
-tool=golang.org/x/vuln/cmd/govulncheck@v1.1.4
+tool=golang.org/x/vuln/cmd/govulncheck@v1.8.0
 database=${GOVULNDB:-https://vuln.go.dev}
 
 case $database in
