@@ -95,9 +95,10 @@ func TestSlowClientsAreCut(t *testing.T) {
 	for _, c := range []struct{ name, begin, dribble, want string }{
 		{"nothing is sent", "", "", ""},
 		{"headers dribble", "GET / HTTP/1.1\r\nHost: x\r\n", "A: b\r\n", ""},
-		{"a body dribbles", fmt.Sprintf(post, "/read"), " ", " 408 "},
+		// What was dribbled and not read resets the connection, and may take the answer along.
+		{"a body dribbles", fmt.Sprintf(post, "/read"), " ", ""},
 		{"a body stands still", fmt.Sprintf(post, "/read"), "", " 408 "},
-		{"chunks dribble", "POST /read HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", "1\r\n{\r\n", " 408 "},
+		{"chunks dribble", "POST /read HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", "1\r\n{\r\n", ""},
 		{"a body dribbles that nobody reads", fmt.Sprintf(post, "/refuse"), " ", ""},
 		{"the next request does not come", "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "", " 200 "},
 	} {
@@ -189,13 +190,13 @@ func TestCrowdIsBounded(t *testing.T) {
 		answered(c)
 		idle = append(idle, c)
 	}
-	for i := range 10 {
+	for range 10 {
 		c := dialTCP(t, addr)
 		get(c, "/")
 		answered(c)
-		if i < len(idle) {
-			untilClosed(t, idle[i], "")
-		}
+	}
+	for _, c := range idle {
+		untilClosed(t, c, "")
 	}
 	close(release)
 	answered(busy)
