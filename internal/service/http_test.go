@@ -78,7 +78,7 @@ func untilClosed(t *testing.T, c net.Conn, dribble string) (answer string) {
 // Whoever is slow on purpose is cut, whatever it is slow with.
 func TestSlowClientsAreCut(t *testing.T) {
 	t.Parallel()
-	limits := service.Limits{Header: 200 * time.Millisecond, Body: 200 * time.Millisecond, Answer: 400 * time.Millisecond, Idle: 200 * time.Millisecond}
+	limits := service.Limits{Header: 200 * time.Millisecond, Body: 200 * time.Millisecond, Answer: 2 * time.Second, Idle: 200 * time.Millisecond}
 	addr := serveHTTP(t, limits, func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/read":
