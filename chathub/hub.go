@@ -128,6 +128,7 @@ type Chats interface {
 	CloseChat(ctx context.Context, o switchboard.Operator, chatID string) (switchboard.Chat, error)
 	TransferChat(ctx context.Context, o switchboard.Operator, chatID, toOperatorID, toSkill string) (switchboard.Chat, error)
 	CustomerByPhone(ctx context.Context, accountID, phone string) (externalID string, err error)
+	NotePhone(ctx context.Context, chatID, phone string) error
 	StartChat(ctx context.Context, o switchboard.Operator, accountID, externalID string, create bool) (switchboard.Chat, error)
 	ReadChat(ctx context.Context, o switchboard.Operator, chatID string, seq int64) (c switchboard.Chat, before int64, err error)
 }

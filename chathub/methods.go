@@ -211,7 +211,7 @@ func (h *Hub) chatStart(ctx context.Context, c *conn, p *startParams) (any, erro
 		return nil, accountError(err)
 	}
 	caps := &opened.Capabilities
-	externalID, create := p.ExternalID, caps.StartByID
+	externalID, create, address := p.ExternalID, caps.StartByID, ""
 	if p.Phone != "" {
 		phone := phonePunctuation.Replace(p.Phone)
 		if !phoneForm.MatchString(phone) {
@@ -221,7 +221,7 @@ func (h *Hub) chatStart(ctx context.Context, c *conn, p *startParams) (any, erro
 		switch {
 		case errors.Is(err, switchboard.ErrNotFound) && caps.StartByPhone:
 			// The platform's own ids are phone numbers.
-			externalID, create = strings.TrimPrefix(phone, "+"), true
+			externalID, create, address = strings.TrimPrefix(phone, "+"), true, phone
 		case err != nil:
 			return nil, err
 		}
@@ -237,6 +237,12 @@ func (h *Hub) chatStart(ctx context.Context, c *conn, p *startParams) (any, erro
 	}
 	if err != nil {
 		return nil, err
+	}
+	if address != "" {
+		if err := h.deps.Store.NotePhone(ctx, chat.ID, address); err != nil {
+			return nil, err
+		}
+		chat.Customer.Phone = address
 	}
 	h.deps.Bus.Wake(topicEvents)
 	return visibly(&c.operator, chat), nil

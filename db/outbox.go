@@ -785,6 +785,18 @@ func (d *DB) ChatFor(ctx context.Context, accountID string, to switchboard.Recip
 	return id, nil
 }
 
+// NotePhone puts a phone that is a customer's very address into the phone book:
+// somebody began the chat by it.
+func (d *DB) NotePhone(ctx context.Context, chatID, phone string) error {
+	_, err := d.pool.Exec(ctx, `with cu as (update customers set phone = $2 where id = (select customer_id from chats where id = $1) and phone in ('', $2) returning id, account_id)
+		insert into phone_book (phone, customer_id, account_id, platform, source)
+			select $2, cu.id, cu.account_id, a.platform, 'address' from cu join accounts a on a.id = cu.account_id on conflict do nothing`, chatID, phone)
+	if err != nil {
+		return fmt.Errorf("noting the phone of a chat: %w", err)
+	}
+	return nil
+}
+
 // ClaimIdempotencyKey notes that a script used a key with a request. It returns
 // ErrConflict when the key was used with another request before.
 func (d *DB) ClaimIdempotencyKey(ctx context.Context, scope, key string, request []byte) error {

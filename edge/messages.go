@@ -24,6 +24,7 @@ import (
 type Outbox interface {
 	ChatFor(ctx context.Context, accountID string, to switchboard.Recipient) (string, error)
 	FilesByID(ctx context.Context, ids []string) ([]message.File, error)
+	NotePhone(ctx context.Context, chatID, phone string) error
 	SendMessage(ctx context.Context, s queue.Send) (m message.Message, created bool, err error)
 	ClaimIdempotencyKey(ctx context.Context, scope, key string, request []byte) error
 }
@@ -114,7 +115,9 @@ func (e *Edge) send(ctx context.Context, outbox Outbox, in *sendInput) (*sendOut
 		if err := account.CheckChat(address); err != nil {
 			return nil, unprocessable("invalid", "to.phone: %s", err)
 		}
-		chatID, err = outbox.ChatFor(ctx, m.AccountID, switchboard.Recipient{ExternalID: address})
+		if chatID, err = outbox.ChatFor(ctx, m.AccountID, switchboard.Recipient{ExternalID: address}); err == nil {
+			err = outbox.NotePhone(ctx, chatID, "+"+address)
+		}
 	}
 	if errors.Is(err, switchboard.ErrNotFound) {
 		return nil, unprocessable("unknown_recipient", "nobody is known by this chat_id, customer_id or phone at the account")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/riverqueue/river"
@@ -73,7 +74,7 @@ func (f *fetchWorker) Work(ctx context.Context, job *river.Job[queue.FetchArgs])
 	case err == nil:
 	case errors.Is(err, channels.ErrFileTooLarge) || w.deps.Files.IsTooLarge(err):
 		stored.State, reason = message.FileTooLarge, "larger than what is fetched"
-	case blocked(err):
+	case blocked(err), errors.Is(err, errPage):
 		stored.State, reason = message.FileFailed, err.Error()
 	case errors.Is(err, channels.ErrFileGone) && job.Attempt >= goneAttempts:
 		stored.State, reason = message.FileFailed, "the platform no longer has the file"
@@ -149,9 +150,19 @@ func (w *Workers) fetch(ctx context.Context, file queue.StoredFile) (stored queu
 	if err != nil {
 		return stored, "", unlessStalled(ctx, err)
 	}
+	if file.Kind != message.KindDocument && strings.HasPrefix(saved.Mime, "text/html") {
+		if err := w.deps.Files.Remove(ctx, file.ID); err != nil {
+			return stored, "", err
+		}
+		return stored, "", errPage
+	}
 	saved.ID, saved.State = file.ID, message.FileReady
 	return saved, "", nil
 }
+
+// errPage says that a picture's, a video's or a sound's address shows it to people
+// in a page of its own.
+var errPage = errors.New("the address leads to a page, not to a file")
 
 func unlessStalled(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); errors.Is(cause, errStalled) {

@@ -11,6 +11,7 @@ import (
 
 	"switchboard/channels"
 	"switchboard/internal/queue"
+	"switchboard/message"
 )
 
 type oneFile struct {
@@ -26,11 +27,11 @@ func (c oneFile) Fetch(ctx context.Context, _ string) (channels.Download, error)
 	return channels.Download{Body: io.NopCloser(c.body(ctx))}, nil
 }
 
-type counting struct{}
+type counting struct{ mime string }
 
-func (counting) SaveFetched(_ context.Context, _, _, _ string, r io.Reader, _ int64) (queue.StoredFile, error) {
+func (c counting) SaveFetched(_ context.Context, _, _, _ string, r io.Reader, _ int64) (queue.StoredFile, error) {
 	n, err := io.Copy(io.Discard, r)
-	return queue.StoredFile{Size: n}, err
+	return queue.StoredFile{Size: n, Mime: c.mime}, err
 }
 
 func (counting) Remove(context.Context, string) error { return nil }
@@ -81,5 +82,17 @@ func TestFetchGivesSilentServersUp(t *testing.T) {
 				t.Errorf("%s: %v after %v, want %v after %v", name, err, time.Since(start), c.want, c.took)
 			}
 		})
+	}
+}
+
+// What was to be a video and is a page is no file; a document may be one.
+func TestFetchTakesNoPages(t *testing.T) {
+	t.Parallel()
+	account := oneFile{body: func(context.Context) io.Reader { return bytes.NewReader([]byte("<html>")) }}
+	w := &Workers{cfg: Config{MaxFile: 1 << 20}, deps: Deps{Accounts: account, Files: counting{"text/html; charset=utf-8"}}}
+	for kind, want := range map[message.Kind]error{message.KindVideo: errPage, message.KindImage: errPage, message.KindDocument: nil} {
+		if _, _, err := w.fetch(t.Context(), queue.StoredFile{Kind: kind}); !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", kind, err, want)
+		}
 	}
 }

@@ -370,6 +370,15 @@ func TestInfobipStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	chat := begin("+79261234568")
+	known := func() {
+		t.Helper()
+		var book struct{ Items []switchboard.PhoneEntry }
+		d.rest("GET", "/api/v1/customers?phone=%2B79261234568", d.token, nil, 200, &book)
+		if len(book.Items) != 1 || book.Items[0].ChatID != chat.ID || book.Items[0].Source != "address" || chat.Customer.Phone != "+79261234568" {
+			t.Errorf("phone book %s, chat %s", asJSON(book), asJSON(chat))
+		}
+	}
+	known()
 	d.fails(chat.ID, "too early", object{"kind": "text", "text": "good morning"}, message.ErrInvalid, "7010")
 	d.fails(chat.ID, "unknown template", object{"kind": "template", "template": object{"name": "nonesuch", "language": "ru"}}, message.ErrInvalid, "7009")
 	d.op.send(object{"chat_id": chat.ID, "client_id": "template", "kind": "template", "template": object{"name": "hello", "language": "ru", "parameters": []string{"Anna"}}})
@@ -380,6 +389,7 @@ func TestInfobipStart(t *testing.T) {
 	if m := d.op.message("answer", func(m *message.Message) bool { return m.Text == "good evening" }); m.ChatID != chat.ID {
 		t.Errorf("the answer came as %s", asJSON(m))
 	}
+	known()
 	d.op.send(object{"chat_id": chat.ID, "client_id": "now", "kind": "text", "text": "good night"})
 	if m := friend.WaitMessages(2, 10*time.Second); len(m) != 2 || m[1].Text != "good night" {
 		t.Errorf("the friend sees %+v", m)
