@@ -26,7 +26,7 @@ import (
 // of bytes, and is as before once the flood is over.
 func TestOverload(t *testing.T) {
 	t.Parallel()
-	const pace, flood, size = 500, 5 * time.Second, 2000
+	const pace, flood, size = 300, 5 * time.Second, 2000
 	for name, cfg := range map[string]edge.Config{
 		"bounded by requests": {MaxWaiting: 200},
 		"bounded by bytes":    {MaxHeld: 400 << 10},
