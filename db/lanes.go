@@ -300,6 +300,9 @@ func (w *laneWriter) write(ctx context.Context) error {
 	if err := w.findStrays(ctx); err != nil {
 		return err
 	}
+	if err := w.dropRepeats(ctx); err != nil {
+		return err
+	}
 	if err := w.resolveChats(ctx); err != nil {
 		return err
 	}
@@ -326,6 +329,52 @@ func (w *laneWriter) write(ctx context.Context) error {
 		return fmt.Errorf("writing batch: %w", err)
 	}
 	return nil
+}
+
+// dropRepeats takes out messages that came so long after their time that the
+// updates no longer know a repeat (dedupHorizon, with a day for clocks that differ)
+// and that are stored already: a platform's last attempt, or a callback that
+// somebody kept.
+func (w *laneWriter) dropRepeats(ctx context.Context) error {
+	var accounts, chats, ids []string
+	for _, c := range w.order {
+		for i := range c.messages {
+			if m := &c.messages[i]; m.late() {
+				accounts, chats, ids = append(accounts, c.key.account), append(chats, c.key.chat), append(ids, m.update.PlatformID)
+			}
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	type message struct {
+		chat chatKey
+		id   string
+	}
+	stored := map[message]bool{}
+	rows, err := w.tx.Query(ctx, `select r.a, r.c, r.p from unnest($1::uuid[], $2::text[], $3::text[]) r (a, c, p)
+		where exists (select 1 from messages m where m.direction = 'in' and m.platform_message_id = r.p and m.chat_id = coalesce(
+			(select chat_id from chat_aliases where account_id = r.a and alias = r.c), (select id from chats where account_id = r.a and external_id = r.c)))`, accounts, chats, ids)
+	if err != nil {
+		return fmt.Errorf("looking for late repeats: %w", err)
+	}
+	var k message
+	if _, err := pgx.ForEachRow(rows, []any{&k.chat.account, &k.chat.chat, &k.id}, func() error { stored[k] = true; return nil }); err != nil {
+		return fmt.Errorf("looking for late repeats: %w", err)
+	}
+	for _, c := range w.order {
+		before := len(c.messages)
+		c.messages = slices.DeleteFunc(c.messages, func(m laneMessage) bool { return m.late() && stored[message{c.key, m.update.PlatformID}] })
+		if len(c.messages) < before && len(c.messages) == 0 {
+			c.opens, c.creates = false, len(c.edits) > 0
+		}
+	}
+	return nil
+}
+
+// late reports whether the message was older than dedupHorizon when it came.
+func (m *laneMessage) late() bool {
+	return m.update.PlatformID != "" && !m.update.At.IsZero() && m.stored.ReceivedAt.Sub(m.update.At) > dedupHorizon-24*time.Hour
 }
 
 // resolveChats upserts customers and chats. The chats' rows stay locked until

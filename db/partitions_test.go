@@ -9,6 +9,7 @@ import (
 
 	"switchboard"
 	"switchboard/internal/queue"
+	"switchboard/message"
 )
 
 const week = 7 * 24 * time.Hour
@@ -119,6 +120,35 @@ func TestDuplicatesOfLastWeek(t *testing.T) {
 	appendAll(t, d, all[0])
 	if n := scalar[int](t, pool, `select count(*) from updates`); n != 301 {
 		t.Errorf("%d updates", n)
+	}
+}
+
+// A repeat that comes when its update is forgotten is known by its message; what is
+// merely late is not lost, and neither is a second message with another's id.
+func TestLateRepeats(t *testing.T) {
+	t.Parallel()
+	d, pool := open(t)
+	acc := account(t, d)
+	at := time.Now().Add(-5 * 24 * time.Hour)
+	old := func(id, body string) message.Update {
+		u := text("c", id, body)
+		u.At = at
+		return u
+	}
+	appendAll(t, d, raw(acc, "k1", old("1", "late")), raw(acc, "k2", old("2", "late, too")))
+	drainAll(t, d)
+	if _, err := pool.Exec(t.Context(), `update chats set state = 'closed', unread = 0; update updates set dedup_key = 'forgotten ' || dedup_key`); err != nil {
+		t.Fatal(err)
+	}
+	appendAll(t, d, raw(acc, "k1", old("1", "late")))
+	drainAll(t, d)
+	if n, state := scalar[int](t, pool, `select count(*) from messages`), scalar[string](t, pool, `select state from chats`); n != 2 || state != "closed" {
+		t.Errorf("%d messages, want 2; the chat is %s", n, state)
+	}
+	appendAll(t, d, raw(acc, "k2", old("2", "late, too")), raw(acc, "k3", old("3", "new")))
+	drainAll(t, d)
+	if n, last := scalar[int](t, pool, `select count(*) from messages`), scalar[int](t, pool, `select last_seq from chats where state = 'new' and unread = 1`); n != 3 || last != 3 {
+		t.Errorf("%d messages, the last number is %d; want 3 and 3", n, last)
 	}
 }
 
