@@ -37,13 +37,15 @@ var (
 	errDatabaseSingle = errors.New("a process with the in-process bus uses this database; give it SWITCHBOARD_ZOOKEEPER_SERVERS too, or stop it")
 )
 
-// HoldBus takes the lock, or fails within some 5 s with what to do about it. A
+// HoldBus takes the lock, or fails with what to do about it: within some 5 s when
+// somebody else has it, and some 25 s when the database does not answer. A
 // process with the in-process bus calls it before its first heartbeat: all former
 // ones are forgotten.
 func (d *DB) HoldBus(ctx context.Context, single bool) (*BusLock, error) {
 	l := &BusLock{d: d, single: single}
 	// A process that was just killed may hold the lock for a moment still.
-	for deadline := time.Now().Add(5 * time.Second); ; {
+	began := time.Now()
+	for {
 		err := l.take(ctx)
 		if err == nil && single {
 			// Nobody else works here: what a killed process left is taken up at once,
@@ -56,7 +58,14 @@ func (d *DB) HoldBus(ctx context.Context, single bool) (*BusLock, error) {
 		if err == nil {
 			return l, nil
 		}
-		if (!errors.Is(err, errDatabaseTaken) && !errors.Is(err, errDatabaseSingle)) || time.Now().After(deadline) {
+		patience := time.Duration(0)
+		switch {
+		case errors.Is(err, errDatabaseTaken) || errors.Is(err, errDatabaseSingle):
+			patience = 5 * time.Second
+		case errors.Is(err, context.DeadlineExceeded):
+			patience = 20 * time.Second // a machine that is busy with starting everything
+		}
+		if time.Since(began) > patience {
 			return nil, err
 		}
 		select {

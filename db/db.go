@@ -65,7 +65,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*DB, error) {
 	}
 	pc.MinIdleConns = min(4, pc.MaxConns)
 	pc.MaxConnIdleTime = 10 * time.Minute
-	pc.ConnConfig.ConnectTimeout = 5 * time.Second
+	pc.ConnConfig.ConnectTimeout = 10 * time.Second
 	if pc.ConnConfig.RuntimeParams["application_name"] == "" {
 		pc.ConnConfig.RuntimeParams["application_name"] = "switchboard " + cfg.Name
 	}

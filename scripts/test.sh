@@ -57,7 +57,7 @@ part() {
 go_tests() {
 	go build -buildvcs=false -o "$cache/bin/withpostgres" ./internal/dbtest/withpostgres || return
 	# One Postgres for all packages. The limit is for a package on two busy cores.
-	exec "$cache/bin/withpostgres" go test -race -shuffle=on -timeout 10m ./...
+	exec "$cache/bin/withpostgres" go test -race -shuffle=on -timeout 20m ./...
 }
 
 npm_run() {
