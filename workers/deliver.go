@@ -26,6 +26,9 @@ func (*deliverWorker) Timeout(*river.Job[queue.DeliverArgs]) time.Duration { ret
 // longer one gives the slot back.
 const waitInSlot = 20 * time.Millisecond
 
+// wordsTimeout bounds a call that uploads nothing: one that hangs holds up its chat.
+const wordsTimeout = 20 * time.Second
+
 // sendsPerJob bounds how long a talkative chat keeps its slot.
 const sendsPerJob = 100
 
@@ -131,7 +134,11 @@ func (w *Workers) send(ctx context.Context, c *queue.Claim) *queue.Outcome {
 		o.Log.Note = "an earlier attempt was cut off; the customer may see this message twice"
 	}
 	// A stop of the process lets the call end; only the hard stop cuts it.
-	callCtx, cancel := context.WithTimeout(ctx, w.cfg.SendTimeout)
+	timeout := w.cfg.SendTimeout
+	if len(c.Out.Files) == 0 {
+		timeout = min(timeout, wordsTimeout)
+	}
+	callCtx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	more, err := w.call(callCtx, account, c, o)
 	took := time.Since(started)

@@ -66,7 +66,8 @@ type Config struct {
 	Fetches int
 	// MaxFile is the largest file fetched, whatever the channel allows; default 200 MiB.
 	MaxFile int64
-	// SendTimeout bounds one call of a platform; default 60 s, for uploads.
+	// SendTimeout bounds one call of a platform; default 60 s, for uploads; others get
+	// 20 s at most.
 	SendTimeout time.Duration
 	// Batch is how many updates of a lane are normalised per transaction; default 100
 	// (up to 3,200 in all 32 lanes).
