@@ -21,6 +21,7 @@ import (
 	"log/slog"
 	"net"
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -38,7 +39,8 @@ type DB struct {
 	jobs    Jobs
 	secrets Sealer
 	// dedup is how far into a week the week before is looked into for duplicates.
-	dedup time.Duration
+	dedup   time.Duration
+	drained drainTimes
 }
 
 // Config is how to reach the database.
@@ -115,7 +117,9 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*DB, error) {
 var hotSettings = map[string]string{
 	"plan_cache_mode": "force_generic_plan",
 	"enable_seqscan":  "off", "enable_bitmapscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off",
-	"jit": "off", // what is switched off costs so much on paper that it would be compiled
+	// What is switched off costs so much on paper that it would be compiled, or
+	// given to parallel workers.
+	"jit": "off", "max_parallel_workers_per_gather": "0",
 }
 
 // New wraps an open pool.
@@ -167,6 +171,13 @@ func wellFormed(ids []string) []string {
 		}
 	}
 	return out
+}
+
+// distinctIDs is wellFormed with each id once, in any order.
+func distinctIDs(ids []string) []string {
+	ids = wellFormed(ids)
+	slices.Sort(ids)
+	return slices.Compact(ids)
 }
 
 var passwordInURL = regexp.MustCompile(`(://[^:/@\s]*):[^@\s]*@`)

@@ -12,6 +12,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -66,16 +67,29 @@ func isDataFault(err error) bool {
 
 func (d *DB) drain(ctx context.Context, lanes []int32, limit int, decode func([]queue.StoredUpdate) []queue.Decoded) (queue.Drained, error) {
 	var done queue.Drained
+	var empty time.Time // when all that waited was taken; zero if it was not
 	lanes = slices.Clone(lanes)
 	slices.Sort(lanes)
 	err := d.pipelined(ctx, func(tx *pipelinedTx) error {
-		done = queue.Drained{}
+		done, empty = queue.Drained{}, time.Time{}
 		var stored []queue.StoredUpdate
+		var began time.Time
 		batch := &pgx.Batch{}
-		batch.Queue(`select pg_advisory_xact_lock($1, l) from unnest($2::int[]) l`, lockLaneDrain, lanes)
+		batch.Queue(`select pg_advisory_xact_lock($1, l), statement_timestamp() from unnest($2::int[]) l`, lockLaneDrain, lanes).Query(func(rows pgx.Rows) error {
+			for rows.Next() {
+				if err := rows.Scan(nil, &began); err != nil {
+					return err
+				}
+			}
+			return rows.Err()
+		})
 		batch.Queue(`select u.* from lanes l cross join lateral (
-				select lane, id, account_id, chat_key, ord, raw, received_at from updates where lane = l.id and id > l.done_id order by id limit $2) u
-			where l.id = any($1)`, lanes, limit).
+				select lane, id, account_id, chat_key, ord, raw, received_at from updates
+				where lane = l.id and id > l.done_id and received_at >= least($3, statement_timestamp() - $4::interval)
+					and received_at < (select case when exists (select 1 from updates where received_at >= statement_timestamp() + interval '7 days') then 'infinity'
+						else statement_timestamp() + interval '7 days' end)
+				order by id limit $2) u
+			where l.id = any($1)`, lanes, limit, d.drained.since(lanes), arrivalSlack).
 			Query(func(rows pgx.Rows) (err error) {
 				stored, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (u queue.StoredUpdate, err error) {
 					err = row.Scan(&u.Lane, &u.ID, &u.AccountID, &u.ChatKey, &u.Order, &u.Raw, &u.ReceivedAt)
@@ -86,6 +100,7 @@ func (d *DB) drain(ctx context.Context, lanes []int32, limit int, decode func([]
 		if err := tx.first(ctx, batch); err != nil {
 			return fmt.Errorf("reading lanes: %w", err)
 		}
+		empty = began
 		if len(stored) == 0 {
 			return nil
 		}
@@ -97,6 +112,7 @@ func (d *DB) drain(ctx context.Context, lanes []int32, limit int, decode func([]
 			w.doneIDs[u.Lane] = max(w.doneIDs[u.Lane], u.ID)
 			if full[u.Lane]++; full[u.Lane] == limit {
 				done.More = true
+				empty = time.Time{}
 			}
 		}
 		// Updates that arrived together are put into the platform's own order,
@@ -119,7 +135,45 @@ func (d *DB) drain(ctx context.Context, lanes []int32, limit int, decode func([]
 	if err != nil {
 		return queue.Drained{}, fmt.Errorf("draining %d lanes: %w", len(lanes), err)
 	}
+	d.drained.note(lanes, empty)
 	return done, nil
+}
+
+// drainTimes remembers when each lane was last found or made empty by this process,
+// by the database's clock. What waits in it arrived later, so that a drain asks the
+// newest partitions of updates alone, not every one for every lane; nor those of the
+// time to come, unless a clock that was wrong has put something there.
+type drainTimes struct {
+	mu sync.Mutex
+	at [Lanes]time.Time
+}
+
+// arrivalSlack is how much later than it arrived an update may become visible, or
+// than the clock says: far more than any transaction takes.
+const arrivalSlack = 24 * time.Hour
+
+// since is when the oldest update that may wait in one of the lanes arrived.
+func (t *drainTimes) since(lanes []int32) time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var oldest time.Time
+	for i, lane := range lanes {
+		if at := t.at[lane]; i == 0 || at.Before(oldest) {
+			oldest = at
+		}
+	}
+	if oldest.IsZero() {
+		return oldest
+	}
+	return oldest.Add(-arrivalSlack)
+}
+
+func (t *drainTimes) note(lanes []int32, at time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, lane := range lanes {
+		t.at[lane] = at
+	}
 }
 
 // ReleaseLane ends a drain job: it clears the lane's flag if nothing waits, and
