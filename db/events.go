@@ -176,7 +176,7 @@ func (d *DB) LoadEvents(ctx context.Context, events []switchboard.Event) (holder
 	var found map[string]*message.Message
 	batch := &pgx.Batch{}
 	if len(messageIDs) > 0 {
-		batch.Queue(messagesByID, wellFormed(messageIDs)).Query(func(rows pgx.Rows) (err error) {
+		batch.Queue(messagesByID, distinctIDs(messageIDs)).Query(func(rows pgx.Rows) (err error) {
 			found, err = collectMessages(rows)
 			return err
 		})

@@ -15,7 +15,7 @@ import (
 // messageColumns is what scanMessage reads, from messages m joined with chats c.
 // A queued message whose outbox row is in flight shows as sending.
 const messageColumns = `m.id, m.chat_id, m.account_id, c.platform, m.seq, m.direction, m.body, m.reply_to, m.platform_message_id,
-	case when m.status = 'queued' and exists (select 1 from outbox o where o.message_id = m.id and o.sending) then 'sending' else m.status end,
+	case when m.status = 'queued' and exists (select 1 from outbox o where o.chat_id = m.chat_id and o.message_id = m.id and o.sending) then 'sending' else m.status end,
 	m.status_at, m.error, m.sender_kind, m.sender_id, m.sender_name, m.client_id, m.platform_at, m.created_at, m.edited_at, m.deleted_at`
 
 // scanMessage reads messageColumns, and what follows them into more.
@@ -55,7 +55,7 @@ func utc(times ...*time.Time) {
 
 // Messages returns the messages with the given ids, by id; unknown ids are left out.
 func (d *DB) Messages(ctx context.Context, ids []string) (map[string]*message.Message, error) {
-	rows, err := d.pool.Query(ctx, messagesByID, wellFormed(ids))
+	rows, err := d.pool.Query(ctx, messagesByID, distinctIDs(ids))
 	if err != nil {
 		return nil, fmt.Errorf("reading messages: %w", err)
 	}
@@ -66,7 +66,9 @@ func (d *DB) Messages(ctx context.Context, ids []string) (map[string]*message.Me
 	return found, nil
 }
 
-const messagesByID = `select ` + messageColumns + ` from messages m join chats c on c.id = m.chat_id where m.id = any($1)`
+// Each id is looked for in its month's partition: "any" would look for all of them
+// in every partition.
+const messagesByID = `select ` + messageColumns + ` from unnest($1::uuid[]) r (id) cross join lateral (select * from messages where id = r.id limit 1) m join chats c on c.id = m.chat_id`
 
 func collectMessages(rows pgx.Rows) (map[string]*message.Message, error) {
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (message.Message, error) { return scanMessage(row) })

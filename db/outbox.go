@@ -150,7 +150,7 @@ func (d *DB) DeleteMessage(ctx context.Context, messageID string, allow func(swi
 	return d.change(ctx, messageID, true, allow, func(tx pgx.Tx, m message.Message, inFlight bool) error {
 		if m.Status == message.StatusQueued && !inFlight {
 			batch := &pgx.Batch{}
-			batch.Queue(`delete from outbox where message_id = $1`, m.ID)
+			batch.Queue(`delete from outbox where chat_id = $1 and message_id = $2`, m.ChatID, m.ID)
 			batch.Queue(`update messages set status = 'canceled', status_at = clock_timestamp(), deleted_at = clock_timestamp() where id = $1`, m.ID)
 			batch.Queue(`insert into message_log (message_id, what) values ($1, 'canceled')`, m.ID)
 			return tx.SendBatch(ctx, batch).Close()
@@ -184,7 +184,7 @@ func (d *DB) change(ctx context.Context, messageID string, theirs bool, allow fu
 			return fmt.Errorf("locking outbox: %w", err)
 		}
 		var inFlight bool
-		rows, err := tx.Query(ctx, `select `+messageColumns+`, coalesce((select o.sending or o.part > 0 or o.attempt > 0 from outbox o where o.message_id = m.id and o.op = 'send'), false)
+		rows, err := tx.Query(ctx, `select `+messageColumns+`, coalesce((select o.sending or o.part > 0 or o.attempt > 0 from outbox o where o.chat_id = m.chat_id and o.message_id = m.id and o.op = 'send'), false)
 			from messages m join chats c on c.id = m.chat_id where m.id = $1 for update of m`, messageID)
 		if err != nil {
 			return fmt.Errorf("locking message: %w", err)
