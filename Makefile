@@ -60,7 +60,7 @@ fuzz: ## fuzz the decoders for a minute each (FUZZTIME=1m)
 bench: ## build and run the benchmarks
 	@scripts/setup.sh bench
 	@$(MAKE) -s bin/switchboard
-	@exec bin/switchboard bench $(ARGS)
+	@exec go run ./internal/zktest/withzookeeper bin/switchboard bench $(ARGS)
 
 # Without the race detector: with it two cores would be starved, and faults
 # measured on a machine that is too slow say nothing.

@@ -3,10 +3,8 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -113,128 +111,100 @@ func percentile(sorted []time.Duration, p float64) time.Duration {
 	return sorted[min(len(sorted)-1, int(float64(len(sorted))*p))]
 }
 
-// latency is figure (d): 500 webhooks a second, from sending the webhook to the
-// operator's frame.
+// latency is figure (d): from sending the webhook to the operator's frame, at 500
+// webhooks a second and at half of what the service sustains.
 func (r *bench) latency(ctx context.Context) error {
-	s, err := r.service(ctx, "http://127.0.0.1:1/viber", "edge", "workers", "chathub", "loader")
+	half := r.sustained / 2
+	if half == 0 {
+		cfg, err := r.config(ctx)
+		if err != nil {
+			return err
+		}
+		_, sustained, _, err := r.takeMessages(ctx, cfg, r.cmd.Time/2, false)
+		if err != nil {
+			return err
+		}
+		half = sustained / 2
+	}
+	cfg, err := r.config(ctx)
+	if err != nil {
+		return err
+	}
+	s, err := r.serviceOn(ctx, cfg, "http://127.0.0.1:1/viber", "edge", "workers", "chathub", "loader")
 	if err != nil {
 		return err
 	}
 	defer s.stop()
-	commits, err := r.bareCommits(ctx, s)
+	wakes, err := busWakes(ctx, s.bus, s.bus)
 	if err != nil {
 		return err
 	}
-	wakes, err := busWakes(ctx, s.bus)
+	if err := r.frames(ctx, s, s, "", "in-process bus", wakes, 500, half); err != nil {
+		return err
+	}
+	if err := s.stop(); err != nil {
+		return err
+	}
+	if len(r.zookeeper) == 0 {
+		r.rows[len(r.rows)-1].notes = append(r.rows[len(r.rows)-1].notes, "(d) on the ZooKeeper bus: left out, there is no ensemble (SWITCHBOARD_ZOOKEEPER_SERVERS)")
+		return nil
+	}
+	return r.distributedLatency(ctx, half)
+}
+
+// distributedLatency is latency with an edge, workers and a hub that know of each
+// other by ZooKeeper only.
+func (r *bench) distributedLatency(ctx context.Context, half float64) error {
+	cfg, err := r.config(ctx)
+	if err != nil {
+		return err
+	}
+	cfg.ZooKeeperServers = r.zookeeper
+	var parts []*benchService
+	for _, roles := range [][]string{{"edge"}, {"workers"}, {"chathub", "loader"}} {
+		own := *cfg
+		s, err := r.serviceOn(ctx, &own, "http://127.0.0.1:1/viber", roles...)
+		if err != nil {
+			return err
+		}
+		defer s.stop()
+		parts = append(parts, s)
+	}
+	wakes, err := busWakes(ctx, parts[0].bus, parts[1].bus)
+	if err != nil {
+		return err
+	}
+	return r.frames(ctx, parts[0], parts[2], ", ZooKeeper bus", "ZooKeeper bus", wakes, 500, half)
+}
+
+// frames measures the way from a webhook at the edge to a supervisor's frame at the
+// hub, at several paces.
+func (r *bench) frames(ctx context.Context, edge, hub *benchService, title, busName string, wakes []time.Duration, paces ...float64) error {
+	commits, err := r.bareCommits(ctx, edge)
+	if err != nil {
+		return err
+	}
+	token, err := benchOperator(ctx, hub, "supervisor", switchboard.RoleSupervisor)
 	if err != nil {
 		return err
 	}
 	var next atomic.Int64
-	if err := r.warm(ctx, s, &next); err != nil {
-		return err
-	}
-	token, err := benchOperator(ctx, s, "supervisor", switchboard.RoleSupervisor)
-	if err != nil {
-		return err
-	}
-	ws, _, err := websocket.DefaultDialer.DialContext(ctx, "ws://"+s.addr+"/ws/v1", http.Header{"Authorization": {"Bearer " + token}})
-	if err != nil {
-		return fmt.Errorf("connecting: %w", err)
-	}
-	defer ws.Close()
-	if err := ws.WriteJSON(map[string]any{"jsonrpc": "2.0", "id": 1, "method": "hello", "params": map[string]any{"cursor": nil}}); err != nil {
-		return err
-	}
-	if _, _, err := ws.ReadMessage(); err != nil {
-		return err
-	}
-	const perSec = 500
-	total := int(r.cmd.Time.Seconds()) * perSec
-	sentAt := make([]atomic.Int64, total)
-	took := make([]time.Duration, 0, total)
-	received := make(chan error, 1)
-	began := time.Now()
-	go func() {
-		for len(took) < total {
-			_ = ws.SetReadDeadline(time.Now().Add(15 * time.Second))
-			_, frame, err := ws.ReadMessage()
-			if err != nil {
-				received <- fmt.Errorf("after %d of %d frames: %w", len(took), total, err)
-				return
-			}
-			now := time.Since(began)
-			var e struct {
-				Params struct {
-					Type    string
-					Message struct{ Text string }
-				}
-			}
-			if json.Unmarshal(frame, &e) != nil || e.Params.Type != "message.new" {
-				continue
-			}
-			if i, err := strconv.Atoi(strings.TrimPrefix(e.Params.Message.Text, "latency ")); err == nil && i < total {
-				took = append(took, now-time.Duration(sentAt[i].Load()))
-			}
-		}
-		received <- nil
-	}()
-	if err := steady(ctx, s, &next, perSec, total, began, sentAt); err != nil {
-		return err
-	}
-	if err := <-received; err != nil {
-		return err
-	}
-	slices.Sort(took)
-	p50, p99 := percentile(took, 0.5), percentile(took, 0.99)
 	f50, f99 := percentile(commits, 0.5)+percentile(wakes, 0.5), percentile(commits, 0.99)+percentile(wakes, 0.99)
 	us := func(d time.Duration) string { return fmt.Sprintf("%.2f ms", float64(d.Microseconds())/1000) }
-	r.add(benchRow{"(d) webhook to operator's frame at 500/s, p50", us(p50), us(f50), ratio(float64(p50) / float64(f50)), "<= 5", nil})
-	r.add(benchRow{"(d) the same, p99", us(p99), us(f99), ratio(float64(p99) / float64(f99)), "", []string{
-		fmt.Sprintf("(d) floor: one bare commit (p50 %s, p99 %s) + one wake of the in-process bus (p50 %s)", us(percentile(commits, 0.5)), us(percentile(commits, 0.99)), us(percentile(wakes, 0.5)))}})
-	return nil
-}
-
-// steady sends webhooks at an even pace from 32 connections.
-func steady(ctx context.Context, s *benchService, next *atomic.Int64, perSec, total int, began time.Time, sentAt []atomic.Int64) error {
-	work := make(chan int, total)
-	var wg sync.WaitGroup
-	var failed atomic.Pointer[error]
-	for range 32 {
-		wg.Go(func() {
-			conn, err := net.Dial("tcp", s.addr)
-			if err != nil {
-				failed.Store(&err)
-				return
-			}
-			defer conn.Close()
-			rd := bufio.NewReader(conn)
-			var buf []byte
-			for i := range work {
-				buf = callback(buf, s.account, next.Add(1), fmt.Sprint("latency ", i))
-				sentAt[i].Store(int64(time.Since(began)))
-				if status, err := post(conn, rd, buf); err != nil || status != 200 {
-					err = fmt.Errorf("webhook answered %d: %w", status, err)
-					failed.Store(&err)
-					return
-				}
-			}
-		})
-	}
-	tick := time.NewTicker(time.Second / time.Duration(perSec))
-	defer tick.Stop()
-	for i := range total {
-		select {
-		case <-ctx.Done():
-			close(work)
-			return ctx.Err()
-		case <-tick.C:
+	for i, pace := range paces {
+		took, err := frameTimes(ctx, edge, hub, token, pace, r.cmd.Time, &next)
+		if err != nil {
+			return err
 		}
-		work <- i
-	}
-	close(work)
-	wg.Wait()
-	if e := failed.Load(); e != nil {
-		return *e
+		aims, name := [2]string{}, fmt.Sprintf("(d) webhook to operator's frame%s, %.0f/s, ", title, pace)
+		var notes []string
+		if i == len(paces)-1 {
+			aims = [2]string{"<= 3", "<= 10"}
+			notes = []string{fmt.Sprintf("(d) floor%s: one bare commit (p50 %s, p99 %s) + one wake of the %s (p50 %s, p99 %s); the second pace is half of what is sustained", title,
+				us(percentile(commits, 0.5)), us(percentile(commits, 0.99)), busName, us(percentile(wakes, 0.5)), us(percentile(wakes, 0.99)))}
+		}
+		r.add(benchRow{name + "p50", us(took.P50), us(f50), ratio(float64(took.P50) / float64(f50)), aims[0], nil})
+		r.add(benchRow{name + "p99", us(took.P99), us(f99), ratio(float64(took.P99) / float64(f99)), aims[1], notes})
 	}
 	return nil
 }
@@ -260,18 +230,22 @@ func (r *bench) bareCommits(ctx context.Context, s *benchService) ([]time.Durati
 	return took, nil
 }
 
-func busWakes(ctx context.Context, b bus.Bus) ([]time.Duration, error) {
-	hints, cancel := b.Subscribe("bench")
+// busWakes measures how long a wake takes from one bus to another.
+func busWakes(ctx context.Context, from, to bus.Bus) ([]time.Duration, error) {
+	hints, cancel := to.Subscribe("bench")
 	defer cancel()
-	select { // a subscription may begin with a hint
-	case <-hints:
-	case <-time.After(50 * time.Millisecond):
+	for quiet := false; !quiet; { // a subscription may begin with hints
+		select {
+		case <-hints:
+		case <-time.After(300 * time.Millisecond):
+			quiet = true
+		}
 	}
 	var took []time.Duration
 	for range 300 {
 		time.Sleep(6 * time.Millisecond) // past the coalescing of the former wake
 		start := time.Now()
-		b.Wake("bench")
+		from.Wake("bench")
 		select {
 		case <-hints:
 			took = append(took, time.Since(start))
@@ -299,8 +273,10 @@ func benchOperator(ctx context.Context, s *benchService, login string, role swit
 const childVariable = "SWITCHBOARD_BENCH_CHILD"
 
 const (
-	childIdle = "idle" // holds connections for figure (e): address, number, tokens
-	childLoad = "load" // see load: address, account, length, first number
+	childIdle   = "idle"   // holds connections for figure (e): address, number, tokens
+	childLoad   = "load"   // see load: address, account, length, first number
+	childPaced  = "paced"  // see paced
+	childFrames = "frames" // see frameTimes
 )
 
 // benchChild starts a helper process. It ends when stop is called.
@@ -332,18 +308,23 @@ func runChild(spec string) error {
 		if a := strings.Split(args, ","); len(a) == 4 {
 			return generate(a[0], a[1], a[2], a[3])
 		}
+	case childPaced:
+		return runPaced(args)
+	case childFrames:
+		return runFrames(args)
 	}
 	return fmt.Errorf("%s=%q is nothing that a benchmark starts", childVariable, spec)
 }
 
-// memory is figure (e).
+// memory is figure (e): what idle connections of operators take, and what they do
+// to the events of one operator.
 func (r *bench) memory(ctx context.Context) error {
 	s, err := r.service(ctx, "http://127.0.0.1:1/viber", "chathub")
 	if err != nil {
 		return err
 	}
 	defer s.stop()
-	const connections, perOperator = 5000, 20
+	const few, connections, perOperator = 100, 9_900, 20
 	tokens := make([]string, 0, connections/perOperator)
 	for i := range connections / perOperator {
 		token, err := benchOperator(ctx, s, fmt.Sprint("idle", i), switchboard.RoleOperator)
@@ -352,21 +333,121 @@ func (r *bench) memory(ctx context.Context) error {
 		}
 		tokens = append(tokens, token)
 	}
-	before := residentAfterGC()
-	out, stop, err := benchChild(ctx, childIdle, append([]string{s.addr, strconv.Itoa(connections)}, tokens...)...)
+	one, err := newReceiver(ctx, s)
 	if err != nil {
 		return err
 	}
-	defer stop()
-	line, err := out.ReadString('\n')
-	if err != nil || strings.TrimSpace(line) != "connected" {
-		return fmt.Errorf("holding %d connections: %q %w", connections, line, err)
+	defer one.ws.Close()
+	hold := func(n int) (stop func(), err error) {
+		out, stop, err := benchChild(ctx, childIdle, append([]string{s.addr, strconv.Itoa(n)}, tokens...)...)
+		if err != nil {
+			return nil, err
+		}
+		if line, err := out.ReadString('\n'); err != nil || strings.TrimSpace(line) != "connected" {
+			stop()
+			return nil, fmt.Errorf("holding %d connections: %q %w", n, line, err)
+		}
+		return stop, nil
 	}
-	after := residentAfterGC()
-	each := float64(after-before) / connections
-	r.add(benchRow{"(e) memory of an idle operator connection, of 5,000", fmt.Sprintf("%.1f KiB", each/1024), "", "", "<= 30 KiB", []string{
+	stopFew, err := hold(few)
+	if err != nil {
+		return err
+	}
+	defer stopFew()
+	amongFew, err := one.events(ctx, s)
+	if err != nil {
+		return err
+	}
+	before := residentAfterGC()
+	stopMany, err := hold(connections)
+	if err != nil {
+		return err
+	}
+	defer stopMany()
+	each := float64(residentAfterGC()-before) / connections
+	amongMany, err := one.events(ctx, s)
+	if err != nil {
+		return err
+	}
+	r.add(benchRow{"(e) memory of an idle operator connection, of 10,000", fmt.Sprintf("%.1f KiB", each/1024), "", "", "<= 20 KiB", []string{
 		"(e) resident memory of the hub's process after garbage collection, with and without the connections"}})
+	r.add(benchRow{"(e) an event to one operator among 10,000", fmt.Sprintf("%.1f us", amongMany), fmt.Sprintf("%.1f us", amongFew), ratio(amongMany / amongFew), "about 1", []string{
+		fmt.Sprintf("(e) floor: the same among %d; time from commit to the last frame of %d events, for each, the median of %d goes", few, receiverEvents, receiverGoes)}})
 	return nil
+}
+
+// receiver is an operator with one connection and one open chat with one message.
+type receiver struct {
+	ws                *websocket.Conn
+	id, chat, message string
+	frames            chan string // closed when the connection ended
+}
+
+const receiverEvents, receiverGoes = 2000, 9
+
+func newReceiver(ctx context.Context, s *benchService) (*receiver, error) {
+	token, err := benchOperator(ctx, s, "receiver", switchboard.RoleOperator)
+	if err != nil {
+		return nil, err
+	}
+	r := &receiver{}
+	if r.chat, err = s.db.ChatFor(ctx, s.account, switchboard.Recipient{ExternalID: "bench-receiver"}); err != nil {
+		return nil, err
+	}
+	m, _, err := s.db.SendMessage(ctx, benchSend(r.chat))
+	if err != nil {
+		return nil, err
+	}
+	r.message = m.ID
+	if err := s.db.Pool().QueryRow(ctx, `update chats set state = 'open', operator_id = o.id from operators o where o.login = 'receiver' and chats.id = $1 returning o.id`, r.chat).Scan(&r.id); err != nil {
+		return nil, err
+	}
+	if r.ws, err = connectOperator(ctx, s.addr, token); err != nil {
+		return nil, err
+	}
+	// Always reading, because that is what answers pings.
+	r.frames = make(chan string, 2*receiverEvents)
+	go func() {
+		defer close(r.frames)
+		for {
+			_, frame, err := r.ws.ReadMessage()
+			if err != nil {
+				return
+			}
+			r.frames <- string(frame)
+		}
+	}()
+	return r, nil
+}
+
+// events returns the microseconds that an event takes from its commit to the
+// operator, in a crowd of them.
+func (r *receiver) events(ctx context.Context, s *benchService) (float64, error) {
+	each := make([]float64, 0, receiverGoes)
+	for range receiverGoes {
+		if _, err := s.db.Pool().Exec(ctx, `insert into events (type, chat_id, message_id, operator_id) select 'message.updated', $1, $2, $3 from generate_series(1, $4)`,
+			r.chat, r.message, r.id, receiverEvents); err != nil {
+			return 0, err
+		}
+		start := time.Now()
+		s.bus.Wake("events")
+		for got := 0; got < receiverEvents; {
+			select {
+			case frame, ok := <-r.frames:
+				if !ok {
+					return 0, fmt.Errorf("the connection ended after %d of %d events", got, receiverEvents)
+				}
+				if strings.Contains(frame, `"message.updated"`) {
+					got++
+				}
+			case <-time.After(time.Minute):
+				return 0, fmt.Errorf("%d of %d events came", got, receiverEvents)
+			}
+		}
+		each = append(each, float64(time.Since(start).Microseconds())/receiverEvents)
+	}
+	slices.Sort(each)
+	return each[len(each)/2], nil
 }
 
 func residentAfterGC() int64 {

@@ -32,7 +32,7 @@ var floors = []struct {
 // support are packages for tests. They may import what they test, and only
 // tests may import them.
 var support = []string{
-	"*/*test", "internal/dbtest/withpostgres",
+	"*/*test", "internal/dbtest/withpostgres", "internal/zktest/withzookeeper",
 }
 
 // roles of a process, and what they serve.
