@@ -15,7 +15,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"golang.org/x/sync/errgroup"
 
 	"switchboard"
 	"switchboard/config"
@@ -197,15 +196,12 @@ func idAt(t time.Time, i int) uuid.UUID {
 // copyRows copies n rows in chunks, two at a time.
 func copyRows(ctx context.Context, pool *pgxpool.Pool, name string, columns []string, n int, row func(i int) []any) error {
 	const chunk = 50_000
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(2)
-	for from := 0; from < n; from += chunk {
-		group.Go(func() error {
-			_, err := pool.CopyFrom(ctx, pgx.Identifier{name}, columns, pgx.CopyFromSlice(min(chunk, n-from), func(i int) ([]any, error) { return row(from + i), nil }))
-			return err
-		})
-	}
-	if err := group.Wait(); err != nil {
+	err := eachOf(2, (n+chunk-1)/chunk, func(i int) error {
+		from := i * chunk
+		_, err := pool.CopyFrom(ctx, pgx.Identifier{name}, columns, pgx.CopyFromSlice(min(chunk, n-from), func(i int) ([]any, error) { return row(from + i), nil }))
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("copying %s: %w", name, err)
 	}
 	return nil

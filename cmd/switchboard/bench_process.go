@@ -313,7 +313,7 @@ func (r *bench) limit(ctx context.Context, perSec float64) error {
 	length := max(2*r.cmd.Time, 12*time.Second)
 	// As many messages as leave in that time and a bit, to half as many chats.
 	bulk := int(perSec * length.Seconds() * 1.1)
-	if err := eachOf(bulk/2, func(i int) error {
+	if err := eachOf(16, bulk/2, func(i int) error {
 		chat, err := s.db.ChatFor(ctx, account.ID, switchboard.Recipient{ExternalID: strconv.Itoa(5552000000 + i)})
 		if err != nil {
 			return err
@@ -380,13 +380,13 @@ func replies(ctx context.Context, s *benchService, account string, seen *arrival
 	return waits, nil
 }
 
-// eachOf calls do for 0 to n-1, 16 at a time, and returns the first error.
-func eachOf(n int, do func(i int) error) error {
+// eachOf calls do for 0 to n-1, some at a time, until there is an error.
+func eachOf(atOnce, n int, do func(i int) error) error {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	var failed error
 	next := 0
-	for range 16 {
+	for range atOnce {
 		wg.Go(func() {
 			for {
 				mu.Lock()
