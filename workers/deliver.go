@@ -22,9 +22,14 @@ type deliverWorker struct {
 // Timeout implements river.Worker: none; each call has a deadline of its own.
 func (*deliverWorker) Timeout(*river.Job[queue.DeliverArgs]) time.Duration { return -1 }
 
-// waitInSlot is the longest wait that is slept through in the worker's slot; a
-// longer one gives the slot back.
-const waitInSlot = 20 * time.Millisecond
+// waitInSlot is the longest wait that is slept through in the worker's slot: what
+// has booked a slot of its account's rate goes at its time, and not at the next poll
+// for jobs. A longer wait gives the slot back, as does any but the shortest while
+// half of the slots are being waited in.
+const (
+	waitInSlot      = 300 * time.Millisecond
+	waitInSlotOften = 20 * time.Millisecond
+)
 
 // wordsTimeout bounds a call that uploads nothing: one that hangs holds up its chat.
 const wordsTimeout = 20 * time.Second
@@ -53,10 +58,7 @@ func (d *deliverWorker) Work(ctx context.Context, job *river.Job[queue.DeliverAr
 		case queue.ClaimDone:
 			return nil
 		case queue.ClaimWait:
-			if claim.Wait <= waitInSlot && sent < sendsPerJob {
-				if claim.Wait > 0 {
-					time.Sleep(claim.Wait)
-				}
+			if sent < sendsPerJob && w.rest(ctx, claim.Wait) {
 				continue
 			}
 			// Up to 4 s stays out of River's scheduler, which only its leader runs.
@@ -73,6 +75,27 @@ func (d *deliverWorker) Work(ctx context.Context, job *river.Job[queue.DeliverAr
 		default:
 		}
 	}
+}
+
+// rest waits in the worker's slot, or reports that the wait is too long for that.
+func (w *Workers) rest(ctx context.Context, wait time.Duration) bool {
+	if wait <= 0 {
+		return true
+	}
+	resting := w.resting.Add(1)
+	defer w.resting.Add(-1)
+	if wait > waitInSlot || (wait > waitInSlotOften && int(resting) > w.cfg.Sends/2) {
+		return false
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-w.stopping:
+	case <-ctx.Done():
+	}
+	return false
 }
 
 // stepUntilDone insists on recording an outcome: while the database is away the

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -141,6 +142,7 @@ type Workers struct {
 
 	stopping chan struct{} // closed when work should wind up
 	inFlight sync.Map      // chat id: a deliver job of this process is at it
+	resting  atomic.Int32  // deliver jobs that wait for their time in their slots
 	acks     sync.WaitGroup
 	ackSlots chan struct{}
 	profiles *profiles
@@ -180,8 +182,8 @@ func (w *Workers) Run(ctx context.Context) error {
 		Queues: map[string]river.QueueConfig{
 			queue.LaneQueue:    {MaxWorkers: 64, FetchCooldown: 2 * time.Millisecond, FetchPollInterval: 250 * time.Millisecond},
 			queue.DeliverQueue: {MaxWorkers: w.cfg.Sends, FetchCooldown: 5 * time.Millisecond, FetchPollInterval: 100 * time.Millisecond},
-			queue.FetchQueue:   {MaxWorkers: w.cfg.Fetches, FetchCooldown: 20 * time.Millisecond, FetchPollInterval: 500 * time.Millisecond},
-			queue.PictureQueue: {MaxWorkers: pictureJobs, FetchCooldown: 50 * time.Millisecond, FetchPollInterval: time.Second},
+			queue.FetchQueue:   {MaxWorkers: w.cfg.Fetches, FetchCooldown: 20 * time.Millisecond, FetchPollInterval: 2 * time.Second},
+			queue.PictureQueue: {MaxWorkers: pictureJobs, FetchCooldown: 50 * time.Millisecond, FetchPollInterval: 5 * time.Second},
 		},
 		JobTimeout:                  -1, // lanes are held for minutes; sends and fetches have deadlines of their own
 		CompletedJobRetentionPeriod: time.Minute,
