@@ -3,6 +3,7 @@ package db
 import (
 	"context"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -14,9 +15,10 @@ import (
 const eventColumns = `id, type, coalesce(chat_id::text, ''), coalesce(message_id::text, ''), coalesce(operator_id::text, ''),
 	coalesce(former_operator_id::text, ''), everyone, payload, created_at`
 
-func scanEvent(row pgx.CollectableRow) (switchboard.Event, error) {
+// scanEvent reads eventColumns, and what follows them into more.
+func scanEvent(row pgx.CollectableRow, more ...any) (switchboard.Event, error) {
 	var e switchboard.Event
-	err := row.Scan(&e.ID, &e.Type, &e.ChatID, &e.MessageID, &e.OperatorID, &e.FormerOperatorID, &e.Everyone, &e.Payload, &e.At)
+	err := row.Scan(append([]any{&e.ID, &e.Type, &e.ChatID, &e.MessageID, &e.OperatorID, &e.FormerOperatorID, &e.Everyone, &e.Payload, &e.At}, more...)...)
 	return e, err
 }
 
@@ -88,13 +90,12 @@ func (t *Tail) Pos() int64 { return t.pos }
 // one may still come: look again in a few milliseconds.
 func (t *Tail) Next(ctx context.Context, limit int) (events []switchboard.Event, blocked bool, err error) {
 	var xmin int64
-	batch := &pgx.Batch{}
-	batch.Queue(`select pg_snapshot_xmin(pg_current_snapshot())::text::bigint`).QueryRow(func(row pgx.Row) error { return row.Scan(&xmin) })
-	batch.Queue(`select `+eventColumns+` from events where id > $1 order by id limit $2`, t.pos, limit).Query(func(rows pgx.Rows) (err error) {
-		events, err = pgx.CollectRows(rows, scanEvent)
-		return err
-	})
-	if err := t.d.hot.SendBatch(ctx, batch).Close(); err != nil {
+	rows, err := t.d.hot.Query(ctx, `select `+eventColumns+`, (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint) from events where id > $1 order by id limit $2`, t.pos, limit)
+	if err != nil {
+		return nil, false, fmt.Errorf("reading events: %w", err)
+	}
+	events, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (switchboard.Event, error) { return scanEvent(row, &xmin) })
+	if err != nil {
 		return nil, false, fmt.Errorf("reading events: %w", err)
 	}
 	settled := int64(0) // missing ids below are settled
@@ -151,7 +152,7 @@ func (d *DB) EventsFor(ctx context.Context, o switchboard.Operator, after, upTo 
 	if err != nil {
 		return nil, fmt.Errorf("reading an operator's events: %w", err)
 	}
-	events, err := pgx.CollectRows(rows, scanEvent)
+	events, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (switchboard.Event, error) { return scanEvent(row) })
 	if err != nil {
 		return nil, fmt.Errorf("reading an operator's events: %w", err)
 	}
@@ -160,12 +161,12 @@ func (d *DB) EventsFor(ctx context.Context, o switchboard.Operator, after, upTo 
 
 // LoadEvents fills in the events' messages and chats as they are now, and
 // returns who holds the chats of messages and of typing (see ChatHolders).
-func (d *DB) LoadEvents(ctx context.Context, events []switchboard.Event) (holders map[string]switchboard.Chat, err error) {
+func (d *DB) LoadEvents(ctx context.Context, events []switchboard.Event) (map[string]switchboard.Chat, error) {
 	var messageIDs, chatIDs, heldIDs []string
 	for i := range events {
 		switch e := &events[i]; e.Type {
 		case switchboard.EventMessageNew, switchboard.EventMessageUpdated:
-			messageIDs, heldIDs = append(messageIDs, e.MessageID), append(heldIDs, e.ChatID)
+			messageIDs = append(messageIDs, e.MessageID)
 		case switchboard.EventCustomerTyping:
 			heldIDs = append(heldIDs, e.ChatID)
 		case switchboard.EventChatOffered, switchboard.EventChatUpdated:
@@ -174,16 +175,17 @@ func (d *DB) LoadEvents(ctx context.Context, events []switchboard.Event) (holder
 	}
 	// Nearly all events are messages: one round trip for these.
 	var found map[string]*message.Message
+	holders, typing := map[string]switchboard.Chat{}, map[string]switchboard.Chat{}
 	batch := &pgx.Batch{}
 	if len(messageIDs) > 0 {
 		batch.Queue(messagesByID, distinctIDs(messageIDs)).Query(func(rows pgx.Rows) (err error) {
-			found, err = collectMessages(rows)
+			found, holders, err = collectMessages(rows)
 			return err
 		})
 	}
 	if len(heldIDs) > 0 {
 		batch.Queue(holdersByID, heldIDs).Query(func(rows pgx.Rows) (err error) {
-			holders, err = collectHolders(rows)
+			typing, err = collectHolders(rows)
 			return err
 		})
 	}
@@ -192,6 +194,7 @@ func (d *DB) LoadEvents(ctx context.Context, events []switchboard.Event) (holder
 			return nil, fmt.Errorf("loading events: %w", err)
 		}
 	}
+	maps.Copy(holders, typing)
 	for i := range events {
 		if events[i].MessageID != "" {
 			events[i].Message = found[events[i].MessageID]

@@ -19,7 +19,7 @@ const messageColumns = `m.id, m.chat_id, m.account_id, c.platform, m.seq, m.dire
 	m.status_at, m.error, m.sender_kind, m.sender_id, m.sender_name, m.client_id, m.platform_at, m.created_at, m.edited_at, m.deleted_at`
 
 // scanMessage reads messageColumns, and what follows them into more.
-func scanMessage(row pgx.CollectableRow, more ...any) (message.Message, error) {
+func scanMessage(row pgx.Row, more ...any) (message.Message, error) {
 	var m message.Message
 	var body, failure []byte
 	dest := append([]any{
@@ -59,7 +59,7 @@ func (d *DB) Messages(ctx context.Context, ids []string) (map[string]*message.Me
 	if err != nil {
 		return nil, fmt.Errorf("reading messages: %w", err)
 	}
-	found, err := collectMessages(rows)
+	found, _, err := collectMessages(rows)
 	if err != nil {
 		return nil, fmt.Errorf("reading messages: %w", err)
 	}
@@ -68,18 +68,24 @@ func (d *DB) Messages(ctx context.Context, ids []string) (map[string]*message.Me
 
 // Each id is looked for in its month's partition: "any" would look for all of them
 // in every partition.
-const messagesByID = `select ` + messageColumns + ` from unnest($1::uuid[]) r (id) cross join lateral (select * from messages where id = r.id limit 1) m join chats c on c.id = m.chat_id`
+// The chat's holder comes along; see LoadEvents.
+const messagesByID = `select ` + messageColumns + `, c.state, c.operator_id from unnest($1::uuid[]) r (id) cross join lateral (select * from messages where id = r.id limit 1) m join chats c on c.id = m.chat_id`
 
-func collectMessages(rows pgx.Rows) (map[string]*message.Message, error) {
-	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (message.Message, error) { return scanMessage(row) })
-	if err != nil {
-		return nil, err
+// collectMessages reads messagesByID: the messages, and who holds their chats.
+func collectMessages(rows pgx.Rows) (found map[string]*message.Message, holders map[string]switchboard.Chat, err error) {
+	found, holders = map[string]*message.Message{}, map[string]switchboard.Chat{}
+	defer rows.Close()
+	for rows.Next() {
+		var chat switchboard.Chat
+		m, err := scanMessage(rows, &chat.State, &chat.OperatorID)
+		if err != nil {
+			return nil, nil, err
+		}
+		found[m.ID] = &m
+		chat.ID, chat.AccountID, chat.Platform = m.ChatID, m.AccountID, m.Platform
+		holders[m.ChatID] = chat
 	}
-	found := make(map[string]*message.Message, len(list))
-	for i := range list {
-		found[list[i].ID] = &list[i]
-	}
-	return found, nil
+	return found, holders, rows.Err()
 }
 
 // Message returns one message, or ErrNotFound.
