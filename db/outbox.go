@@ -517,8 +517,13 @@ func (l *limit) gate(account message.Rate) time.Time {
 	return l.sent.Add(-time.Duration(max(account.Burst, 1)) * interval(account) / 2)
 }
 
+// margin is what the limiter keeps below a rate: the platform counts by its own
+// clock, and by when sends arrive. A whole second's sends then are one fewer than
+// the rate and the burst allow.
+const margin = 0.015
+
 func interval(r message.Rate) time.Duration {
-	return time.Duration(float64(time.Second) / r.PerSecond)
+	return time.Duration(float64(time.Second) / r.PerSecond * (1 + margin))
 }
 
 // tolerance is how far the theoretical arrival time may be ahead of the clock:

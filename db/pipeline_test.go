@@ -711,7 +711,7 @@ func TestLimiter(t *testing.T) {
 	if work != 2 {
 		t.Errorf("%d sends at once, want the burst of 2", work)
 	}
-	if want := "[100ms 200ms 300ms 400ms 500ms 600ms]"; fmt.Sprint(waits) != want {
+	if want := "[100ms 200ms 300ms 410ms 510ms 610ms]"; fmt.Sprint(waits) != want {
 		t.Errorf("waits = %v, want %s", waits, want)
 	}
 	if _, err := pool.Exec(t.Context(), `update outbox set not_before = '-infinity' where reserved; update limits set sent = sent - interval '1 s'`); err != nil {

@@ -886,7 +886,7 @@ export interface components {
             customer_id?: string;
             /** @description the platform's id of the chat or customer */
             external_id?: string;
-            /** @description E.164, found in the phone book */
+            /** @description E.164, found in the phone book; where the channel's addresses are phones (start_by_phone), any */
             phone?: string;
         };
         Replayed: {
