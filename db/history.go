@@ -25,12 +25,18 @@ func (d *DB) FindChats(ctx context.Context, q switchboard.ChatQuery) ([]switchbo
 	if q.Before.IsZero() {
 		q.Before, q.BeforeID = q.To, "00000000-0000-0000-0000-000000000000"
 	}
+	// The walk is a query of its own ("offset 0" keeps it so): with the conditions in
+	// it, every month would be searched for its first message that passes, and in an
+	// old month none does. What follows a message has an id of about its time or later,
+	// which spares looking into the months before.
 	rows, err := d.pool.Query(ctx, `select `+chatColumns+`, m.created_at, m.id
-		from messages m join chats c on c.id = m.chat_id join customers cu on cu.id = c.customer_id
-		where m.direction = 'in' and m.created_at >= $1 and m.created_at < $2 and (m.created_at, m.id) < ($3, $4)
-			and ($5 = '' or c.platform = $5) and ($6 = '' or c.account_id::text = $6) and ($7 = '' or c.operator_id::text = $7) and ($8 = '' or c.state = $8)
+		from (select id, chat_id, seq, created_at from messages
+			where direction = 'in' and created_at >= $1 and created_at < $2 and (created_at, id) < ($3, $4) order by created_at desc, id desc offset 0) m
+		join chats c on c.id = m.chat_id join customers cu on cu.id = c.customer_id
+		where ($5 = '' or c.platform = $5) and ($6 = '' or c.account_id::text = $6) and ($7 = '' or c.operator_id::text = $7) and ($8 = '' or c.state = $8)
 			and ($9 = '' or c.operator_id::text = $9 or c.state = 'new' or (c.state = 'offered' and c.operator_id is null))
-			and not coalesce((select l.created_at < $2 from messages l where l.chat_id = m.chat_id and l.seq > m.seq and l.direction = 'in' order by l.seq limit 1), false)
+			and not coalesce((select l.created_at < $2 from messages l where l.chat_id = m.chat_id and l.seq > m.seq and l.direction = 'in'
+				and l.id >= (lpad(to_hex((extract(epoch from m.created_at - interval '1 day') * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid order by l.seq limit 1), false)
 		order by m.created_at desc, m.id desc limit $10`,
 		q.From, q.To, q.Before, q.BeforeID, q.Platform, q.AccountID, q.OperatorID, string(q.State), q.VisibleTo, q.Limit)
 	if err != nil {

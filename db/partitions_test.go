@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -244,5 +246,57 @@ func TestMonths(t *testing.T) {
 	next := send(t, d, chat, "next")
 	if next.Seq != int64(last+1) || scalar[string](t, pool, `select tableoid::regclass::text from messages where id = $1`, next.ID) != "messages_other" {
 		t.Errorf("the next message has number %d after %d", next.Seq, last)
+	}
+}
+
+// Chats are found by their last message in a period, whichever months it and the
+// others lie in.
+func TestFindChatsOverMonths(t *testing.T) {
+	t.Parallel()
+	d, pool := open(t)
+	acc := account(t, d)
+	for key := range 2 {
+		chat := "c" + strconv.Itoa(key)
+		appendAll(t, d, raw(acc, chat, text(chat, "1", "a")))
+	}
+	drainAll(t, d)
+	now := time.Now().UTC()
+	next := time.Date(now.Year(), now.Month()+1, 5, 0, 0, 0, 0, time.UTC)
+	if _, err := d.Partitions(t.Context(), now, queue.Keep{}); err != nil {
+		t.Fatal(err)
+	}
+	// c0 has a second message, next month.
+	if _, err := pool.Exec(t.Context(), `insert into messages (id, chat_id, account_id, seq, direction, kind, status, status_at, body, sender_kind, created_at)
+		select (lpad(to_hex((extract(epoch from $1::timestamptz) * 1000)::bigint), 12, '0') || '70008000000000000001')::uuid, m.chat_id, m.account_id, 2, 'in', m.kind, m.status, $1, m.body, m.sender_kind, $1
+		from messages m join chats c on c.id = m.chat_id where c.external_id = 'c0'`, next); err != nil {
+		t.Fatal(err)
+	}
+	for name, q := range map[string]struct {
+		from, to time.Time
+		want     string
+	}{
+		"all":        {time.Time{}, time.Time{}, "c0 next, c1 now"},
+		"this month": {now.Add(-time.Hour), now.Add(time.Hour), "c1 now, c0 now"},
+		"next month": {next.Add(-time.Hour), next.Add(time.Hour), "c0 next"},
+	} {
+		hits, err := d.FindChats(t.Context(), switchboard.ChatQuery{From: q.from, To: q.to, Limit: 10})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, h := range hits {
+			at := "now"
+			if h.At.Equal(next) {
+				at = "next"
+			}
+			got = append(got, scalar[string](t, pool, `select external_id from chats where id = $1`, h.Chat.ID)+" "+at)
+		}
+		if name == "this month" {
+			slices.Sort(got) // they came together
+			q.want = "c0 now, c1 now"
+		}
+		if s := strings.Join(got, ", "); s != q.want {
+			t.Errorf("%s: %s; want %s", name, s, q.want)
+		}
 	}
 }
