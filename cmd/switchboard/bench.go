@@ -63,6 +63,7 @@ type bench struct {
 	cmd    *benchCmd
 	log    *slog.Logger
 	dir    string
+	load   string // before
 	server *embedded.Server
 	rows   []benchRow
 	dbs    int
@@ -83,7 +84,7 @@ func (b *benchCmd) Run(ctx context.Context, cfg *config.Config) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	run := &bench{cmd: b, log: logger(cfg), dir: dir, zookeeper: cfg.ZooKeeperServers}
+	run := &bench{cmd: b, log: logger(cfg), dir: dir, load: loadAverage(), zookeeper: cfg.ZooKeeperServers}
 	if b.Full {
 		b.History = 10_000_000
 	}
@@ -96,6 +97,7 @@ func (b *benchCmd) Run(ctx context.Context, cfg *config.Config) error {
 		defer cancel()
 		_ = run.server.Stop(stop)
 	}()
+	var failed error
 	for _, f := range []struct {
 		name string
 		do   func(context.Context) error
@@ -105,15 +107,26 @@ func (b *benchCmd) Run(ctx context.Context, cfg *config.Config) error {
 		}
 		fmt.Fprintf(os.Stderr, "measuring (%s)...\n", f.name)
 		if err := f.do(ctx); err != nil {
-			return fmt.Errorf("figure (%s): %w", f.name, err)
+			// The others are worth their time.
+			failed = errors.Join(failed, fmt.Errorf("figure (%s): %w", f.name, err))
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
 	}
 	run.print()
-	return nil
+	return failed
+}
+
+// loadAverage tells how busy the machine was in the last minute.
+func loadAverage() string {
+	text, _ := os.ReadFile("/proc/loadavg")
+	first, _, _ := strings.Cut(string(text), " ")
+	return first
 }
 
 func (r *bench) print() {
-	fmt.Printf("\n%d cores, %s, Postgres with default durability, everything on this machine\n\n", runtime.NumCPU(), runtime.Version())
+	fmt.Printf("\n%d cores, %s, Postgres with default durability, everything on this machine; load average %s before, %s after\n\n", runtime.NumCPU(), runtime.Version(), r.load, loadAverage())
 	w := tabwriter.NewWriter(os.Stdout, 0, 4, 3, ' ', 0)
 	fmt.Fprintln(w, "FIGURE\tMEASURED\tFLOOR\tRATIO\tAIM")
 	for _, row := range r.rows {
