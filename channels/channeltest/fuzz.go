@@ -62,7 +62,9 @@ func FuzzSplit(f *testing.F, c Case) {
 // names are the names of members, by what encoding/json takes for equal.
 type names map[string]string
 
-func (n names) add(tree any) { n.walk(tree, func(name string) bool { n[strings.ToLower(name)] = name; return true }) }
+func (n names) add(tree any) {
+	n.walk(tree, func(name string) bool { n[strings.ToLower(name)] = name; return true })
+}
 
 // misspelt reports whether a known name is there in another spelling.
 func (n names) misspelt(tree any) bool {
