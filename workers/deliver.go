@@ -138,15 +138,7 @@ func (w *Workers) send(ctx context.Context, c *queue.Claim) *queue.Outcome {
 		o.Kind, o.After, o.Log.Outcome = queue.OutcomeRetry, 5*time.Second, "account unavailable"
 		return o
 	}
-	if !w.gates.pass(ctx, w.stopping, c.AccountID, account.Capabilities.Rate.PerSecond) {
-		o.Kind, o.Log.Outcome = queue.OutcomeRetry, "process is stopping"
-		return o
-	}
-	if w.deps.Alive() > w.cfg.Guard {
-		// Others may believe us dead and have taken this send over.
-		o.Kind, o.After, o.Log.Outcome = queue.OutcomeRetry, time.Second, "process was stalled"
-		return o
-	}
+	// First of all: a retry forgets that the attempt before was cut off.
 	if c.Orphan && account.Guarantee == "at_most_once" && !account.Capabilities.Idempotent {
 		o.Kind, o.Log.Outcome = queue.OutcomeFailed, "given up"
 		o.Failure = &message.Failure{Kind: message.ErrUncertain, Detail: "the process died while sending; it is not known whether the message arrived, and the account sends at most once"}
@@ -155,6 +147,15 @@ func (w *Workers) send(ctx context.Context, c *queue.Claim) *queue.Outcome {
 	}
 	if c.Orphan {
 		o.Log.Note = "an earlier attempt was cut off; the customer may see this message twice"
+	}
+	if !w.gates.pass(ctx, w.stopping, c.AccountID, account.Capabilities.Rate.PerSecond) {
+		o.Kind, o.Log.Outcome = queue.OutcomeRetry, "process is stopping"
+		return o
+	}
+	if w.deps.Alive() > w.cfg.Guard {
+		// Others may believe us dead and have taken this send over.
+		o.Kind, o.After, o.Log.Outcome = queue.OutcomeRetry, time.Second, "process was stalled"
+		return o
 	}
 	// A stop of the process lets the call end; only the hard stop cuts it.
 	timeout := w.cfg.SendTimeout

@@ -1,9 +1,14 @@
 package workers
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"switchboard/channels"
+	"switchboard/internal/queue"
+	"switchboard/message"
 )
 
 // Ten sends that are due at once, after a hold-up, leave at the account's rate, and
@@ -41,3 +46,23 @@ func TestGates(t *testing.T) {
 		}
 	})
 }
+
+// A send that was cut off is settled before anything puts it off: put off, it would
+// look like one that never left.
+func TestCutOffSendIsNotPutOff(t *testing.T) {
+	t.Parallel()
+	stopping := make(chan struct{})
+	close(stopping)
+	for guarantee, want := range map[string]queue.OutcomeKind{"at_most_once": queue.OutcomeFailed, "at_least_once": queue.OutcomeRetry} {
+		w := &Workers{stopping: stopping, deps: Deps{Accounts: oneAccount{&channels.Opened{Guarantee: guarantee, Capabilities: message.Capabilities{Rate: message.Rate{PerSecond: 1}}}}}}
+		w.gates.reserve("a", 1, time.Now()) // the next one has to wait
+		o := w.send(t.Context(), &queue.Claim{AccountID: "a", Orphan: true})
+		if o.Kind != want || (want == queue.OutcomeRetry) != (o.Log.Note != "") {
+			t.Errorf("%s: %+v", guarantee, o)
+		}
+	}
+}
+
+type oneAccount struct{ opened *channels.Opened }
+
+func (a oneAccount) Get(context.Context, string) (*channels.Opened, error) { return a.opened, nil }
