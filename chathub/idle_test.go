@@ -65,7 +65,7 @@ func idleHub(tb testing.TB, n int) (perConnection float64) {
 	tb.Helper()
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err == nil && limit.Cur < uint64(2*n+100) {
-		tb.Skipf("%d connections need %d descriptors; the limit is %d", n, 2*n+100, limit.Cur)
+		tb.Fatalf("%d connections need %d descriptors; the limit is %d", n, 2*n+100, limit.Cur)
 	}
 	h, err := chathub.New(chathub.Config{}, chathub.Deps{
 		Store: emptyStore{}, OpenTail: func(context.Context) (chathub.Tail, error) { return quietTail{}, nil }, Accounts: &accounts{}, Auth: &anybody{},
