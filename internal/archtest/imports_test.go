@@ -70,6 +70,7 @@ var bans = []struct {
 	{[]string{"..."}, []string{"github.com/minio/..."}, []string{"filestore"}, "S3 is spoken to in one place, behind filestore.Blobs"},
 	{[]string{"..."}, []string{"github.com/olahol/melody"}, []string{"chathub"}, "melody's ways (silent drops, small frames) are tamed in one place"},
 	{[]string{"..."}, []string{"github.com/alecthomas/kong", "go.yaml.in/..."}, []string{"cmd/switchboard", "config"}, "flags and files are read by the process, not by packages"},
+	{[]string{"..."}, []string{"github.com/xuri/excelize/..."}, []string{"internal/export"}, "workbooks are written in one place, which keeps them out of memory and cleans up"},
 	{[]string{"..."}, []string{"github.com/pressly/goose/..."}, []string{"db"}, "the schema is db's"},
 	{[]string{"..."}, []string{"testing"}, nil, "test code stays out of the binary"},
 }
