@@ -117,3 +117,25 @@ type Recipient struct {
 	ExternalID string `json:"external_id,omitempty" doc:"the platform's id of the chat or customer" maxLength:"200"`
 	Phone      string `json:"phone,omitempty" pattern:"^\\+[0-9]{5,15}$" doc:"E.164, found in the phone book; where the channel's addresses are phones (start_by_phone), any"`
 }
+
+// CallbackDelivery is a status of a message on its way to a script's address.
+type CallbackDelivery struct {
+	ID         string     `json:"id" doc:"the webhook-id"`
+	MessageID  string     `json:"message_id"`
+	APIKeyID   *string    `json:"api_key_id" doc:"whose secret signs; null: the installation's own"`
+	URL        string     `json:"url"`
+	Status     string     `json:"status" doc:"that is told"`
+	State      string     `json:"state" enum:"pending,delivered,failed"`
+	Attempts   int        `json:"attempts"`
+	Code       int        `json:"code" doc:"HTTP status of the last answer; 0: none"`
+	Error      string     `json:"error"`
+	CreatedAt  time.Time  `json:"created_at"`
+	DueAt      *time.Time `json:"due_at" doc:"the next attempt; null when it waits for an earlier status of the message"`
+	FinishedAt *time.Time `json:"finished_at"`
+}
+
+// CallbackFilter picks deliveries; empty fields pick all.
+type CallbackFilter struct {
+	ID, MessageID, APIKeyID, URL, State string
+	Before                              string // id: only older ones
+}

@@ -67,6 +67,9 @@ func (d *DB) SendMessage(ctx context.Context, s queue.Send) (m message.Message, 
 		for i := range s.Content.Files {
 			batch.Queue(`insert into file_chats (file_id, chat_id) values ($1, $2) on conflict do nothing`, s.Content.Files[i].ID, s.ChatID)
 		}
+		if s.Callback != nil {
+			batch.Queue(insertCallback, id, callbackKey(s.Callback.KeyID), s.Callback.URL)
+		}
 		if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 			return fmt.Errorf("queueing message: %w", err)
 		}

@@ -26,6 +26,9 @@ type Send struct {
 	// ForwardOf is the id of the message that Content is a copy of. Where the
 	// platform can, it forwards that one; the copy is what our side shows.
 	ForwardOf *string
+	// Callback is where a script wants to be told what becomes of the message; nil
+	// for nowhere.
+	Callback *Callback
 	// Allow decides under the chat's lock whether the message may be sent; nil allows.
 	Allow func(switchboard.Chat) error
 }
