@@ -71,7 +71,8 @@ func (d *DB) MendMailboxes(ctx context.Context) (mended int, err error) {
 			}
 		}
 		rows, err = tx.Query(ctx, `select o.chat_id from outbox_chats o join (
-				select distinct chat_id from outbox where created_at < now() - interval '10 seconds' and not_before < now() - interval '10 seconds' limit 1000) w using (chat_id)
+				select distinct w.chat_id from outbox w join outbox_chats c on c.chat_id = w.chat_id and c.parked_account is null
+				where w.created_at < now() - interval '10 seconds' and w.not_before < now() - interval '10 seconds' limit 1000) w using (chat_id)
 			where not exists (select 1 from river_job j where j.kind = 'deliver' and j.args @> jsonb_build_object('chat_id', o.chat_id)
 				and j.state in ('available', 'running', 'retryable', 'scheduled', 'pending'))
 			limit 100 for update of o skip locked`)

@@ -1,12 +1,10 @@
 package db
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -112,10 +110,17 @@ func (d *DB) wakeOutbox(ctx context.Context, tx pgx.Tx, chatID string, priority 
 	if err != nil {
 		return fmt.Errorf("waking outbox: %w", err)
 	}
-	if tag.RowsAffected() == 0 {
-		return nil
+	if tag.RowsAffected() > 0 {
+		return d.jobs.insert(ctx, tx, queue.DeliverArgs{ChatID: chatID, Priority: priority})
 	}
-	return d.jobs.insert(ctx, tx, queue.DeliverArgs{ChatID: chatID, Priority: priority})
+	if priority == queue.PriorityConversation {
+		// What is urgent behind the first message makes that one urgent.
+		_, err = tx.Exec(ctx, `update outbox_chats set parked_priority = $2 where chat_id = $1 and parked_account is not null and parked_priority > $2`, chatID, priority)
+		if err != nil {
+			return fmt.Errorf("waking outbox: %w", err)
+		}
+	}
+	return nil
 }
 
 func chatEvent(typ switchboard.EventType, chat switchboard.Chat, messageID string) switchboard.Event {
@@ -228,17 +233,6 @@ func (d *DB) queueChange(ctx context.Context, tx pgx.Tx, m message.Message, op s
 // counts as dead and its work is taken over.
 const nodeDeadAfter = 8 * time.Second
 
-// reserveAhead is how far ahead a send may book the account's next free slot, by
-// priority. A booked send waits for its slot and needs not ask again; longer queues
-// ask again, so that what is more urgent comes in between: an answer waits for a
-// quarter of a second of a campaign at most.
-func reserveAhead(priority int) time.Duration {
-	if priority == queue.PriorityConversation {
-		return time.Second
-	}
-	return 250 * time.Millisecond
-}
-
 // Step records outcomes and claims the next send of each chat, in one
 // transaction for all of them. The answer has one claim per chat, in order.
 func (d *DB) Step(ctx context.Context, node string, outcomes []queue.Outcome, chats []string, pace queue.Pace) ([]queue.Claim, error) {
@@ -263,17 +257,14 @@ func (d *DB) Step(ctx context.Context, node string, outcomes []queue.Outcome, ch
 	return claims, nil
 }
 
-// lateWait is how long a booked send that is too close behind another may wait for
-// the gate. One that would have to wait for longer books anew: behind the
-// others, so that the limiter doesn't stay late for as long as there is work.
-const lateWait = 100 * time.Millisecond
-
 type step struct {
 	d      *DB
 	tx     pgx.Tx
 	node   string
 	pace   queue.Pace
 	claims map[string]*queue.Claim
+	// here is this process' clock when the database's showed there.
+	here, there time.Time
 }
 
 // head is the first outbox row of a chat with all that sending it needs.
@@ -281,6 +272,7 @@ type head struct {
 	Now        time.Time
 	ChatID     string
 	ChatTat    time.Time
+	Parked     bool
 	OutboxID   int64
 	Priority   int
 	Op         string
@@ -316,7 +308,7 @@ func (s *step) run(ctx context.Context, outcomes []queue.Outcome, chats []string
 		// The lock is a statement of its own: the next one's snapshot then sees
 		// every row that its former holders added.
 		batch.Queue(`select from outbox_chats where chat_id = any($1) order by chat_id for update`, chats)
-		batch.Queue(`select clock_timestamp(), oc.chat_id, coalesce(nullif(oc.tat, '-infinity'), 'epoch'), o.id, o.priority, o.op, o.part, o.limits, o.attempt, o.sending, o.owner,
+		batch.Queue(`select clock_timestamp(), oc.chat_id, coalesce(nullif(oc.tat, '-infinity'), 'epoch'), oc.parked_account is not null, o.id, o.priority, o.op, o.part, o.limits, o.attempt, o.sending, o.owner,
 				coalesce(n.seen_at > now() - $2::interval, false), o.reserved, coalesce(nullif(o.not_before, '-infinity'), 'epoch'), o.expires_at,
 				o.account_id, o.message_id, m.body, m.sender_name,
 				coalesce((select avatar from operators where m.sender_kind = 'operator' and id::text = m.sender_id), ''),
@@ -353,235 +345,10 @@ func (s *step) run(ctx context.Context, outcomes []queue.Outcome, chats []string
 	if len(chats) == 0 {
 		return nil
 	}
+	if len(heads) > 0 {
+		s.here, s.there = time.Now(), heads[0].Now
+	}
 	return s.claim(ctx, heads, chats)
-}
-
-func (s *step) claim(ctx context.Context, heads []head, chats []string) error {
-	limits, now, err := s.lockLimits(ctx, heads)
-	if err != nil {
-		return err
-	}
-	s.claims = make(map[string]*queue.Claim, len(heads))
-	batch := &pgx.Batch{}
-	var granted []int64
-	var paced []string
-	var pacedTat []time.Time
-	var booked, unbooked []int64
-	var bookedAt []time.Time
-	denied := map[string]int{} // by account: how many found no slot
-	full := map[string]bool{}  // chats whose outbox is not empty
-	slices.SortFunc(heads, func(a, b head) int {
-		return cmp.Or(cmp.Compare(a.Priority, b.Priority), cmp.Compare(a.OutboxID, b.OutboxID))
-	})
-	for i := range heads {
-		h := &heads[i]
-		full[h.ChatID] = true
-		c := &queue.Claim{ChatID: h.ChatID, State: queue.ClaimWait, OutboxID: h.OutboxID, Attempt: h.Attempt + 1, Part: h.Part, Limits: h.Limits, Op: h.Op,
-			MessageID: h.MessageID, AccountID: h.AccountID, PlatformIDs: h.PlatformID, ForwardFrom: h.FromChat, ForwardIDs: h.ForwardIDs, Orphan: h.Sending}
-		s.claims[h.ChatID] = c
-		switch {
-		case h.Sending && h.OwnerAlive && h.Owner != s.node:
-			c.Wait = time.Second // another process is at it
-			continue
-		case h.Op != "send" && len(h.PlatformID) == 0:
-			// Nothing at the platform to change: the message failed or was canceled.
-			batch.Queue(`delete from outbox where id = $1`, h.OutboxID)
-			continue
-		case !h.Sending && !h.Now.Before(h.ExpiresAt):
-			c.Expired = true
-			s.queueExpired(batch, h)
-			continue
-		case h.NotBefore.After(h.Now):
-			c.Wait = h.NotBefore.Sub(h.Now)
-			continue
-		}
-		account, perChat, ok := s.pace(h.AccountID)
-		if !ok {
-			c.Wait = 15 * time.Second
-			continue
-		}
-		h.Now = later(h.Now, now)
-		limit := limits[h.AccountID]
-		early := limit.gate(account).Sub(h.Now)
-		if h.Reserved && early > 0 && early <= lateWait {
-			// The others that are late wait behind it.
-			at := later(limit.late, h.Now.Add(early))
-			limit.late = at.Add(interval(account))
-			booked, bookedAt = append(booked, h.OutboxID), append(bookedAt, at)
-			c.Wait = at.Sub(h.Now)
-			continue
-		}
-		if !h.Reserved || early > 0 {
-			// A slot is booked of the account alone: one booked for when the chat's turn
-			// comes would keep others from sending before.
-			if perChat.PerSecond > 0 && !h.Reserved {
-				if wait := h.ChatTat.Add(-tolerance(perChat)).Sub(h.Now); wait > 0 {
-					c.Wait = wait
-					continue
-				}
-			}
-			slot := limit.slot(h, account)
-			if wait, ahead := slot.Sub(h.Now), reserveAhead(h.Priority); wait > ahead {
-				if h.Reserved {
-					unbooked = append(unbooked, h.OutboxID)
-				}
-				// Back when there is room again, one after another.
-				c.Wait = min(wait-ahead/2+time.Duration(denied[h.AccountID])*interval(account), denyAtMost)
-				denied[h.AccountID]++
-				continue
-			}
-			if perChat.PerSecond > 0 {
-				paced, pacedTat = append(paced, h.ChatID), append(pacedTat, later(h.ChatTat, slot).Add(interval(perChat)))
-			}
-			if account.PerSecond > 0 {
-				limit.tat, limit.touched = later(limit.tat, slot).Add(interval(account)), true
-			}
-			if slot.After(h.Now) {
-				booked, bookedAt = append(booked, h.OutboxID), append(bookedAt, slot)
-				c.Wait = slot.Sub(h.Now)
-				continue
-			}
-		}
-		if err := s.fill(c, h); err != nil {
-			return err
-		}
-		if account.PerSecond > 0 {
-			limit.sent, limit.touched = later(limit.sent, h.Now).Add(interval(account)), true
-		}
-		c.State = queue.ClaimWork
-		granted = append(granted, h.OutboxID)
-	}
-	var empty []string
-	for _, id := range chats {
-		if !full[id] {
-			empty = append(empty, id)
-		}
-	}
-	if len(granted) > 0 {
-		batch.Queue(`update outbox set sending = true, attempt = attempt + 1, owner = $2, reserved = false where id = any($1)`, granted, s.node)
-	}
-	if len(booked) > 0 {
-		batch.Queue(`update outbox o set reserved = true, not_before = r.at from unnest($1::bigint[], $2::timestamptz[]) r (id, at) where o.id = r.id`, booked, bookedAt)
-	}
-	if len(unbooked) > 0 {
-		batch.Queue(`update outbox set reserved = false where id = any($1)`, unbooked)
-	}
-	if len(paced) > 0 {
-		batch.Queue(`update outbox_chats o set tat = r.tat from unnest($1::uuid[], $2::timestamptz[]) r (id, tat) where o.chat_id = r.id`, paced, pacedTat)
-	}
-	for account, l := range limits {
-		if l.touched {
-			batch.Queue(`update limits set tat = greatest(tat, $2), sent = greatest(sent, $3) where key = $1`, accountLimit(account), l.tat, l.sent)
-		}
-	}
-	if len(empty) > 0 {
-		batch.Queue(`update outbox_chats set busy = false where chat_id = any($1)`, empty)
-	}
-	if batch.Len() == 0 {
-		return nil
-	}
-	if err := s.tx.SendBatch(ctx, batch).Close(); err != nil {
-		return fmt.Errorf("claiming sends: %w", err)
-	}
-	return nil
-}
-
-// limit is an account's row of the limiter: two theoretical arrival times. tat is
-// of the sends that were booked. What is booked may come late, and all of it at
-// once after the database or a process stood still; so sent, of those that were
-// made, has to agree too.
-type limit struct {
-	tat, sent time.Time
-	late      time.Time // where the next late one may go
-	touched   bool
-}
-
-// denyAtMost is how long a send that found no slot stays away.
-const denyAtMost = 4 * time.Second
-
-// slot is when the account lets the send go: the latest of its next free time, the
-// gate, and now.
-func (l *limit) slot(h *head, account message.Rate) time.Time {
-	slot := later(h.Now, l.gate(account))
-	if account.PerSecond > 0 {
-		slot = later(slot, l.tat.Add(-tolerance(account)))
-	}
-	return slot
-}
-
-// gate is when the account may send again, booked or not. Half of the burst is
-// for sends that come a little late and would be closer to the next one than
-// booked; the other half is left for what the way to the platform does to the
-// distances. Together no second has more sends than the rate and the burst.
-func (l *limit) gate(account message.Rate) time.Time {
-	if account.PerSecond <= 0 {
-		return time.Time{}
-	}
-	return l.sent.Add(-time.Duration(max(account.Burst, 1)) * interval(account) / 2)
-}
-
-// margin is what the limiter keeps below a rate: the platform counts by its own
-// clock, and by when sends arrive. A whole second's sends then are one fewer than
-// the rate and the burst allow.
-const margin = 0.015
-
-func interval(r message.Rate) time.Duration {
-	return time.Duration(float64(time.Second) / r.PerSecond * (1 + margin))
-}
-
-// tolerance is how far the theoretical arrival time may be ahead of the clock:
-// room for Burst sends at once.
-func tolerance(r message.Rate) time.Duration {
-	return time.Duration(max(r.Burst, 1)-1) * interval(r)
-}
-
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
-}
-
-func accountLimit(accountID string) string { return "account:" + accountID }
-
-// lockLimits reads and holds the limits of the accounts of heads, and returns the
-// time, after all waiting for the locks.
-func (s *step) lockLimits(ctx context.Context, heads []head) (limits map[string]*limit, now time.Time, err error) {
-	limits = map[string]*limit{}
-	var keys []string
-	byKey := map[string]*limit{}
-	for i := range heads {
-		id := heads[i].AccountID
-		if limits[id] != nil {
-			continue
-		}
-		limits[id] = &limit{}
-		if account, _, ok := s.pace(id); ok && account.PerSecond > 0 {
-			keys = append(keys, accountLimit(id))
-			byKey[accountLimit(id)] = limits[id]
-		}
-	}
-	if len(keys) == 0 {
-		return limits, now, nil
-	}
-	batch := &pgx.Batch{}
-	batch.Queue(`insert into limits (key, tat) select k, 'epoch' from unnest($1::text[]) k order by k on conflict (key) do nothing`, keys)
-	batch.Queue(`select key, tat, coalesce(nullif(sent, '-infinity'), 'epoch') from limits where key = any($1) order by key for update`, keys).Query(func(rows pgx.Rows) error {
-		for rows.Next() {
-			var key string
-			var l limit
-			if err := rows.Scan(&key, &l.tat, &l.sent); err != nil {
-				return err
-			}
-			*byKey[key] = l
-		}
-		return rows.Err()
-	})
-	batch.Queue(`select clock_timestamp()`).QueryRow(func(row pgx.Row) error { return row.Scan(&now) })
-	if err := s.tx.SendBatch(ctx, batch).Close(); err != nil {
-		return nil, now, fmt.Errorf("reading limits: %w", err)
-	}
-	return limits, now, nil
 }
 
 func (s *step) fill(c *queue.Claim, h *head) error {
@@ -696,6 +463,9 @@ func (s *step) queueOutcome(batch *pgx.Batch, o *queue.Outcome, detail string) {
 	case queue.OutcomePart:
 		log("attempt")
 		batch.Queue(`update outbox set part = part + 1, limits = $4, sending = false, attempt = 0 where `+mine, c.OutboxID, c.Attempt, s.node, o.Limits)
+	case queue.OutcomeUnsent:
+		// Its slot stays its own; the next claim sees how late it is.
+		batch.Queue(`update outbox set sending = false, attempt = attempt - 1, reserved = not_before > '-infinity' where `+mine, c.OutboxID, c.Attempt, s.node)
 	case queue.OutcomeRetry, queue.OutcomeAccount:
 		log("attempt")
 		after := o.After
@@ -705,10 +475,9 @@ func (s *step) queueOutcome(batch *pgx.Batch, o *queue.Outcome, detail string) {
 		}
 		batch.Queue(`update outbox set sending = false, not_before = clock_timestamp() + $4::interval where `+mine, c.OutboxID, c.Attempt, s.node, after)
 		if o.WholeAccount {
-			account, _, _ := s.pace(c.AccountID)
 			until := after
-			if account.PerSecond > 0 {
-				until += tolerance(account)
+			if rate := s.pace(c.AccountID).Account; rate.PerSecond > 0 {
+				until += tolerance(rate)
 			}
 			batch.Queue(`insert into limits as l (key, tat) values ($1, clock_timestamp() + $2::interval)
 				on conflict (key) do update set tat = greatest(l.tat, excluded.tat)`, accountLimit(c.AccountID), until)

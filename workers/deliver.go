@@ -22,13 +22,13 @@ type deliverWorker struct {
 // Timeout implements river.Worker: none; each call has a deadline of its own.
 func (*deliverWorker) Timeout(*river.Job[queue.DeliverArgs]) time.Duration { return -1 }
 
-// waitInSlot is the longest wait that is slept through in the worker's slot: what
-// has booked a slot of its account's rate goes at its time, and not at the next poll
-// for jobs. A longer wait gives the slot back, as does any but the shortest while
-// half of the slots are being waited in.
+// waitInSlot is the longest wait that is slept through in the worker's slot, as
+// long as half of the slots are free of it: a chat's own turn comes after a second at
+// most platforms, and a job that goes back to the queue comes late. waitAlways
+// is slept through in any case.
 const (
-	waitInSlot      = 300 * time.Millisecond
-	waitInSlotOften = 20 * time.Millisecond
+	waitInSlot = 1100 * time.Millisecond
+	waitAlways = 20 * time.Millisecond
 )
 
 // wordsTimeout bounds a call that uploads nothing: one that hangs holds up its chat.
@@ -56,6 +56,9 @@ func (d *deliverWorker) Work(ctx context.Context, job *river.Job[queue.DeliverAr
 		outcome = nil
 		switch claim.State {
 		case queue.ClaimDone:
+			if claim.Parked {
+				w.pacer.note(claim.AccountID)
+			}
 			return nil
 		case queue.ClaimWait:
 			if sent < sendsPerJob && w.rest(ctx, claim.Wait) {
@@ -84,10 +87,18 @@ func (w *Workers) rest(ctx context.Context, wait time.Duration) bool {
 	}
 	resting := w.resting.Add(1)
 	defer w.resting.Add(-1)
-	if wait > waitInSlot || (wait > waitInSlotOften && int(resting) > w.cfg.Sends/2) {
+	if wait > waitInSlot || (wait > waitAlways && int(resting) > w.cfg.Sends/2) {
 		return false
 	}
-	timer := time.NewTimer(wait)
+	return w.sleep(ctx, wait)
+}
+
+// sleep reports false when the process is to stop before the time is over.
+func (w *Workers) sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return true
+	}
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -119,27 +130,31 @@ func (w *Workers) stepUntilDone(ctx context.Context, outcome *queue.Outcome, cha
 }
 
 // pace is the limiter's view of an account.
-func (w *Workers) pace(accountID string) (account, chat message.Rate, ok bool) {
+func (w *Workers) pace(accountID string) queue.Pacing {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	o, err := w.deps.Accounts.Get(ctx, accountID)
 	if err != nil || o.State != "active" {
-		return account, chat, false
+		return queue.Pacing{}
 	}
-	return o.Capabilities.Rate, o.Capabilities.ChatRate, true
+	return queue.Pacing{OK: true, Account: o.Capabilities.Rate, Chat: o.Capabilities.ChatRate, OnlyOnTime: atMostOnce(o)}
+}
+
+// atMostOnce says that an attempt which nobody knows the end of is not repeated.
+func atMostOnce(o *channels.Opened) bool {
+	return o.Guarantee == "at_most_once" && !o.Capabilities.Idempotent
 }
 
 // send makes the call of a claim and classifies what came of it.
 func (w *Workers) send(ctx context.Context, c *queue.Claim) *queue.Outcome {
-	started := time.Now()
-	o := &queue.Outcome{Claim: c, Log: queue.AttemptLog{Op: c.Op, Attempt: c.Attempt, Part: c.Part, Node: w.cfg.Node, Started: started.UTC()}}
+	o := &queue.Outcome{Claim: c, Log: queue.AttemptLog{Op: c.Op, Attempt: c.Attempt, Part: c.Part, Node: w.cfg.Node, Started: time.Now().UTC()}}
 	account, err := w.deps.Accounts.Get(ctx, c.AccountID)
 	if err != nil {
 		o.Kind, o.After, o.Log.Outcome = queue.OutcomeRetry, 5*time.Second, "account unavailable"
 		return o
 	}
 	// First of all: a retry forgets that the attempt before was cut off.
-	if c.Orphan && account.Guarantee == "at_most_once" && !account.Capabilities.Idempotent {
+	if c.Orphan && atMostOnce(account) {
 		o.Kind, o.Log.Outcome = queue.OutcomeFailed, "given up"
 		o.Failure = &message.Failure{Kind: message.ErrUncertain, Detail: "the process died while sending; it is not known whether the message arrived, and the account sends at most once"}
 		o.Log.Failure = o.Failure
@@ -148,15 +163,24 @@ func (w *Workers) send(ctx context.Context, c *queue.Claim) *queue.Outcome {
 	if c.Orphan {
 		o.Log.Note = "an earlier attempt was cut off; the customer may see this message twice"
 	}
-	if !w.gates.pass(ctx, w.stopping, c.AccountID, account.Capabilities.Rate.PerSecond) {
-		o.Kind, o.Log.Outcome = queue.OutcomeRetry, "process is stopping"
-		return o
+	if !c.At.IsZero() {
+		if !w.sleep(ctx, time.Until(c.At)) {
+			o.Kind = queue.OutcomeUnsent
+			return o
+		}
+		if late := time.Since(c.At); late > c.Slack {
+			o.Kind = queue.OutcomeUnsent
+			w.metrics.late.Inc()
+			return o
+		}
 	}
 	if w.deps.Alive() > w.cfg.Guard {
 		// Others may believe us dead and have taken this send over.
 		o.Kind, o.After, o.Log.Outcome = queue.OutcomeRetry, time.Second, "process was stalled"
 		return o
 	}
+	started := time.Now()
+	o.Log.Started = started.UTC()
 	// A stop of the process lets the call end; only the hard stop cuts it.
 	timeout := w.cfg.SendTimeout
 	if len(c.Out.Files) == 0 {
@@ -267,7 +291,7 @@ func (w *Workers) classify(o *queue.Outcome, account *channels.Opened, e *messag
 	case message.ErrUnavailable:
 		o.Kind, o.After = queue.OutcomeRetry, backoff(o.Claim.Attempt)
 	case message.ErrUncertain:
-		if account.Guarantee == "at_most_once" && !account.Capabilities.Idempotent {
+		if atMostOnce(account) {
 			o.Kind = queue.OutcomeFailed
 			o.Failure.Detail = "it is not known whether the message arrived, and the account sends at most once: " + o.Failure.Detail
 			return

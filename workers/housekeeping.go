@@ -25,6 +25,13 @@ func (w *Workers) housekeeping(ctx context.Context) {
 			}
 			return err
 		})
+		w.chore(ctx, "parked chats could not be looked for", func(ctx context.Context) error {
+			accounts, err := w.deps.Store.ParkedAccounts(ctx)
+			for _, id := range accounts {
+				w.pacer.note(id)
+			}
+			return err
+		})
 		if round%3 == 0 {
 			w.chore(ctx, "parked reports could not be applied", w.deps.Store.ApplyParked)
 			w.chore(ctx, "mailboxes could not be checked", func(ctx context.Context) error {

@@ -9,6 +9,7 @@ type metrics struct {
 	drains      prometheus.Histogram
 	sends       *prometheus.CounterVec
 	sendTime    *prometheus.HistogramVec
+	late        prometheus.Counter
 	fetches     *prometheus.CounterVec
 	pictures    *prometheus.CounterVec
 	rescued     prometheus.Counter
@@ -28,6 +29,8 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		// Platforms answer in 30 ms to 1 s; uploads take up to a minute.
 		sendTime: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "switchboard_send_seconds",
 			Help: "Time of one call to a platform.", Buckets: []float64{0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60}}, []string{"platform"}),
+		late: prometheus.NewCounter(prometheus.CounterOpts{Name: "switchboard_sends_late_total",
+			Help: "Sends that missed the time booked for them at an account with a rate, and booked anew. Above 1 % of the sends the process has too little CPU."}),
 		fetches: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "switchboard_file_fetches_total", Help: "Customers' files fetched, by outcome."}, []string{"outcome"}),
 		pictures: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "switchboard_customer_pictures_total",
 			Help: "Customers' pictures by outcome: kept, same, refused (too large, no picture, an address that may not be fetched), retry, failed."}, []string{"outcome"}),
@@ -37,7 +40,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Help: "Lanes and outboxes found with work but no job. Expected only after crashes; alert when it rises otherwise."}),
 	}
 	if r != nil {
-		r.MustRegister(m.updates, m.messages, m.quarantined, m.drains, m.sends, m.sendTime, m.fetches, m.pictures, m.rescued, m.mended)
+		r.MustRegister(m.updates, m.messages, m.quarantined, m.drains, m.sends, m.sendTime, m.late, m.fetches, m.pictures, m.rescued, m.mended)
 	}
 	return m
 }

@@ -30,6 +30,8 @@ type Store interface {
 	Drain(ctx context.Context, lanes []int32, limit int, decode func([]queue.StoredUpdate) []queue.Decoded) (queue.Drained, error)
 	ReleaseLane(ctx context.Context, lane int) (released bool, err error)
 	Step(ctx context.Context, node string, outcomes []queue.Outcome, chats []string, pace queue.Pace) ([]queue.Claim, error)
+	ReleaseParked(ctx context.Context, accountID string, pacing queue.Pacing) (queue.Released, error)
+	ParkedAccounts(ctx context.Context) ([]string, error)
 	File(ctx context.Context, id string) (queue.StoredFile, error)
 	FinishFetch(ctx context.Context, f queue.StoredFile, reason string) error
 	ProfileDue(ctx context.Context, accountID, customer string, age time.Duration) (bool, error)
@@ -137,7 +139,7 @@ type Workers struct {
 	log     *slog.Logger
 	metrics *metrics
 	stepper *stepper
-	gates   gates
+	pacer   *pacer
 	drainer *laneDrainer
 
 	stopping chan struct{} // closed when work should wind up
@@ -158,6 +160,7 @@ func New(cfg Config, deps Deps) (*Workers, error) {
 	w.metrics = newMetrics(deps.Metrics)
 	w.stepper = newStepper(deps.Store, cfg.Node, w.pace, deps.Bus)
 	w.drainer = newLaneDrainer(w)
+	w.pacer = newPacer(deps.Store, w.pace, deps.Log)
 	return w, nil
 }
 
@@ -199,7 +202,7 @@ func (w *Workers) Run(ctx context.Context) error {
 	helpers, stopHelpers := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopHelpers()
 	var running sync.WaitGroup
-	for _, run := range []func(context.Context){w.stepper.run, w.drainer.run, w.housekeeping} {
+	for _, run := range []func(context.Context){w.stepper.run, w.drainer.run, w.housekeeping, w.pacer.run} {
 		running.Go(func() { run(helpers) })
 	}
 	// Jobs run on a context of their own, so that the end of ctx stops fetching

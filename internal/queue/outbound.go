@@ -49,6 +49,11 @@ type Claim struct {
 	State   ClaimState
 	Wait    time.Duration
 	Expired bool // the former head waited too long and was given up; with ClaimWait 0
+	Parked  bool // with ClaimDone: the account has no room; the pacer makes a job when it has
+
+	// At is when to make the call, Slack by how much it may be late. Zero: at once.
+	At    time.Time
+	Slack time.Duration
 
 	OutboxID    int64
 	Attempt     int
@@ -76,6 +81,7 @@ const (
 	OutcomeSent    OutcomeKind = iota // the message's last part was accepted
 	OutcomePart                       // a part was accepted, more follow
 	OutcomeRetry                      // not sent; try again after After
+	OutcomeUnsent                     // not tried: it was too late, or the process stops
 	OutcomeFailed                     // given up: Failure says why
 	OutcomeAccount                    // the account can't send: paused with Failure; the message waits
 )
@@ -120,6 +126,21 @@ type AttemptLog struct {
 	Failure *message.Failure `json:"failure,omitempty"`
 }
 
-// Pace gives the limits of an account and of each of its chats. ok is false
-// when the account must not send now (paused, removed, can't be opened).
-type Pace func(accountID string) (account, chat message.Rate, ok bool)
+// Pace gives the limits of an account.
+type Pace func(accountID string) Pacing
+
+// Pacing is how an account may send.
+type Pacing struct {
+	OK            bool // false when it must not send now (paused, removed, can't be opened)
+	Account, Chat message.Rate
+	// OnlyOnTime says that a send is claimed when its time has come, and not before:
+	// the account sends at most once.
+	OnlyOnTime bool
+}
+
+// Released tells what a release of parked chats did.
+type Released struct {
+	Chats int           // that got a job
+	Left  bool          // others wait
+	Next  time.Duration // until there is room for them
+}

@@ -1,0 +1,81 @@
+package workers
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"switchboard/channels"
+	"switchboard/internal/queue"
+	"switchboard/message"
+)
+
+// A send that was cut off is settled before anything puts it off: put off, it would
+// look like one that never left.
+func TestCutOffSendIsNotPutOff(t *testing.T) {
+	t.Parallel()
+	stopping := make(chan struct{})
+	close(stopping)
+	for guarantee, want := range map[string]queue.OutcomeKind{"at_most_once": queue.OutcomeFailed, "at_least_once": queue.OutcomeUnsent} {
+		w := &Workers{stopping: stopping, deps: Deps{Accounts: oneAccount{&channels.Opened{Guarantee: guarantee, Capabilities: message.Capabilities{Rate: message.Rate{PerSecond: 1}}}}}}
+		o := w.send(t.Context(), &queue.Claim{AccountID: "a", Orphan: true, At: time.Now().Add(time.Minute)})
+		if o.Kind != want || (want == queue.OutcomeUnsent) != (o.Log.Note != "") {
+			t.Errorf("%s: %+v", guarantee, o)
+		}
+	}
+}
+
+type oneAccount struct{ opened *channels.Opened }
+
+func (a oneAccount) Get(context.Context, string) (*channels.Opened, error) { return a.opened, nil }
+
+// scripted is a store whose releases are scripted: one account's chats, a tenth of
+// a second apart.
+type scripted struct {
+	Store
+	left  int
+	calls []time.Duration
+	began time.Time
+}
+
+func (s *scripted) ReleaseParked(context.Context, string, queue.Pacing) (queue.Released, error) {
+	s.calls = append(s.calls, time.Since(s.began))
+	if s.left == 0 {
+		return queue.Released{}, nil
+	}
+	s.left--
+	return queue.Released{Chats: 1, Left: true, Next: 100 * time.Millisecond}, nil
+}
+
+// An account is seen to when the limiter has room again, until no chat is parked; and
+// anew when it is noted again.
+func TestPacer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := &scripted{left: 3, began: time.Now()}
+		p := newPacer(store, func(string) queue.Pacing { return queue.Pacing{OK: true} }, slog.New(slog.DiscardHandler))
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { p.run(ctx); close(done) }()
+		p.note("a")
+		p.note("a")
+		time.Sleep(time.Second)
+		synctest.Wait()
+		want := []time.Duration{0, 100 * time.Millisecond, 200 * time.Millisecond, 300 * time.Millisecond}
+		if !slices.Equal(store.calls, want) {
+			t.Errorf("released at %v, want %v", store.calls, want)
+		}
+		store.calls, store.left = nil, 1
+		p.note("a")
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if len(store.calls) != 2 {
+			t.Errorf("%d more calls, want 2", len(store.calls))
+		}
+		stop()
+		<-done
+	})
+}
