@@ -195,6 +195,34 @@ type chatChange struct {
 	// requeue puts the chat at the end of the queue; else it keeps its place as
 	// long as it waits.
 	requeue bool
+	// transferred says that who serves the chat now did not take it.
+	transferred bool
+}
+
+// logged is the change for chat_log, "" when there is nothing to note: who served
+// the chat before and who does now, as ids or "".
+func (change *chatChange) logged(was, now *switchboard.Chat) (what, former, server string) {
+	serves := func(c *switchboard.Chat) string {
+		if c.State == switchboard.ChatOpen && c.OperatorID != nil {
+			return *c.OperatorID
+		}
+		return ""
+	}
+	former, server = serves(was), serves(now)
+	switch {
+	case now.State == switchboard.ChatClosed && was.State != switchboard.ChatClosed:
+		what = "closed"
+	case server == former:
+	case server == "":
+		what = "queued"
+	case was.State == switchboard.ChatClosed:
+		what = "started"
+	case former != "" || change.transferred:
+		what = "transferred"
+	default:
+		what = "accepted"
+	}
+	return what, former, server
 }
 
 // changed is the usual event: the chat as the operators concerned must learn.
@@ -238,16 +266,24 @@ func (d *DB) alterChatTx(ctx context.Context, tx pgx.Tx, chatID string, do func(
 	if err != nil {
 		return chat, err
 	}
+	was := chat
 	change, err := do(tx, &chat)
 	if err != nil {
 		return chat, err
 	}
 	batch := &pgx.Batch{}
 	if len(change.events) > 0 { // without events nothing has changed
+		what, former, server := change.logged(&was, &chat)
+		if what != "" {
+			batch.Queue(`insert into chat_log (chat_id, account_id, seq, what, operator_id, former_id, since)
+				select id, account_id, last_seq, $2, $3, $4::uuid, case when $4 is not null then served_since end from chats where id = $1`,
+				chat.ID, what, textOrNil(server), textOrNil(former))
+		}
 		batch.Queue(`update chats set state = $2, operator_id = $3, skill = $4, read_seq = $5, unread = $6,
-			queued_at = case when $7 then clock_timestamp() when $2 in ('new', 'offered') then coalesce(queued_at, clock_timestamp()) end
+			queued_at = case when $7 then clock_timestamp() when $2 in ('new', 'offered') then coalesce(queued_at, clock_timestamp()) end,
+			served_since = case when $8 = '' then served_since when $9::uuid is not null then clock_timestamp() end
 			where id = $1 returning queued_at`,
-			chat.ID, chat.State, chat.OperatorID, chat.Skill, chat.ReadSeq, chat.Unread, change.requeue).
+			chat.ID, chat.State, chat.OperatorID, chat.Skill, chat.ReadSeq, chat.Unread, change.requeue, what, textOrNil(server)).
 			QueryRow(func(row pgx.Row) error {
 				err := row.Scan(&chat.QueuedAt)
 				utc(chat.QueuedAt)
@@ -410,7 +446,7 @@ func (d *DB) TransferChat(ctx context.Context, by switchboard.Operator, chatID, 
 			return chatChange{}, nil
 		}
 		c.State, c.OperatorID = switchboard.ChatOpen, &toOperatorID
-		return chatChange{events: []switchboard.Event{changed(&was, c)}}, nil
+		return chatChange{transferred: true, events: []switchboard.Event{changed(&was, c)}}, nil
 	})
 }
 

@@ -893,6 +893,16 @@ func (w *laneWriter) queueEvents(batch *pgx.Batch) {
 		types[i], chatIDs[i], messageIDs[i], operators[i], everyone[i] = string(e.typ), e.chat.id, e.message, e.chat.operator, e.everyone
 	}
 	batch.Queue(insertEvents, types, chatIDs, messageIDs, operators, everyone)
+	var begun, accounts []string
+	var seqs []int64
+	for _, c := range w.order {
+		if c.queued {
+			begun, accounts, seqs = append(begun, c.id), append(accounts, c.key.account), append(seqs, c.lastSeq)
+		}
+	}
+	if len(begun) > 0 {
+		batch.Queue(`insert into chat_log (chat_id, account_id, seq, what) select *, 'begun' from unnest($1::uuid[], $2::uuid[], $3::bigint[])`, begun, accounts, seqs)
+	}
 }
 
 const insertEvents = `insert into events (type, chat_id, message_id, operator_id, everyone)

@@ -110,7 +110,9 @@ func (d *DB) RemoveOperator(ctx context.Context, id string) error {
 		if tag.RowsAffected() == 0 {
 			return fmt.Errorf("operator %s: %w", id, switchboard.ErrNotFound)
 		}
-		_, err = tx.Exec(ctx, `with freed as (update chats set state = 'new', operator_id = null, queued_at = now()
+		_, err = tx.Exec(ctx, `with logged as (insert into chat_log (chat_id, account_id, seq, what, former_id, since)
+				select id, account_id, last_seq, 'queued', operator_id, served_since from chats where operator_id = $1 and state = 'open'),
+			freed as (update chats set state = 'new', operator_id = null, queued_at = now(), served_since = null
 				where operator_id = $1 and state in ('offered', 'open') returning id)
 			insert into events (type, chat_id, former_operator_id, everyone) select 'chat.offered', id, $1, true from freed`, id)
 		if err != nil {

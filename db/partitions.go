@@ -225,7 +225,7 @@ const (
 )
 
 // dropBelongings drops what belongs to messages that end before end: customers'
-// files, timelines, the ids of parts.
+// files, timelines, the ids of parts, and what chats did in their time.
 func (d *DB) dropBelongings(ctx context.Context, end time.Time) (done bool, err error) {
 	for range belongingsBatches {
 		var gone int64
@@ -236,11 +236,15 @@ func (d *DB) dropBelongings(ctx context.Context, end time.Time) (done bool, err 
 			}
 			gone += tag.RowsAffected()
 		}
-		if gone > 0 {
+		tag, err := d.pool.Exec(ctx, `delete from chat_log where ctid = any(array(select ctid from chat_log where at < $1 order by at limit $2))`, end, belongingsBatch)
+		if err != nil {
+			return false, fmt.Errorf("dropping rows of chat_log: %w", err)
+		}
+		if gone += tag.RowsAffected(); gone > 0 {
 			continue
 		}
 		n := 0
-		err := d.tx(ctx, func(tx pgx.Tx) error {
+		err = d.tx(ctx, func(tx pgx.Tx) error {
 			rows, err := tx.Query(ctx, `delete from files where id = any(array(select id from files where message_id < $1::uuid limit $2)) returning id`, firstID(end), removalsBatch)
 			if err != nil {
 				return err
