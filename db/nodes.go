@@ -5,9 +5,10 @@ import (
 	"fmt"
 	"time"
 
-	"switchboard/internal/queue"
-
 	"github.com/jackc/pgx/v5"
+	"github.com/riverqueue/river"
+
+	"switchboard/internal/queue"
 )
 
 // HeartbeatEvery is how often a process says that it lives.
@@ -75,7 +76,7 @@ func (d *DB) MendMailboxes(ctx context.Context) (mended int, err error) {
 				where w.created_at < now() - interval '10 seconds' and w.not_before < now() - interval '10 seconds' limit 1000) w using (chat_id)
 			where not exists (select 1 from river_job j where j.kind = 'deliver' and j.args @> jsonb_build_object('chat_id', o.chat_id)
 				and j.state in ('available', 'running', 'retryable', 'scheduled', 'pending'))
-			limit 100 for update of o skip locked`)
+			limit 1000 for update of o skip locked`)
 		if err != nil {
 			return fmt.Errorf("looking for stuck outboxes: %w", err)
 		}
@@ -83,18 +84,33 @@ func (d *DB) MendMailboxes(ctx context.Context) (mended int, err error) {
 		if err != nil {
 			return fmt.Errorf("looking for stuck outboxes: %w", err)
 		}
-		for _, chat := range chats {
-			if _, err := tx.Exec(ctx, `update outbox_chats set busy = true where chat_id = $1`, chat); err != nil {
-				return fmt.Errorf("mending outbox: %w", err)
-			}
-			if err := d.jobs.insert(ctx, tx, queue.DeliverArgs{ChatID: chat}); err != nil {
-				return err
-			}
+		if err := d.giveJobs(ctx, tx, chats); err != nil {
+			return err
 		}
 		mended = len(lanes) + len(chats)
 		return nil
 	})
 	return mended, err
+}
+
+// GiveJobs gives deliver jobs to chats that have work and none.
+func (d *DB) GiveJobs(ctx context.Context, chats []string) error {
+	return d.tx(ctx, func(tx pgx.Tx) error { return d.giveJobs(ctx, tx, chats) })
+}
+
+func (d *DB) giveJobs(ctx context.Context, tx pgx.Tx, chats []string) error {
+	if len(chats) == 0 {
+		return nil
+	}
+	if _, err := tx.Exec(ctx, `update outbox_chats set busy = true where chat_id in (
+		select chat_id from outbox_chats where chat_id = any($1) and not busy order by chat_id for update)`, chats); err != nil {
+		return fmt.Errorf("marking outboxes busy: %w", err)
+	}
+	jobs := make([]river.JobArgs, len(chats))
+	for i, chat := range chats {
+		jobs[i] = queue.DeliverArgs{ChatID: chat}
+	}
+	return d.jobs.insert(ctx, tx, jobs...)
 }
 
 // ApplyParked gives parked delivery reports to messages that became known in

@@ -39,9 +39,17 @@ const sendsPerJob = 100
 
 // Work sends what waits in the chat's outbox, one message after another.
 func (d *deliverWorker) Work(ctx context.Context, job *river.Job[queue.DeliverArgs]) error {
-	w, chat := d.w, job.Args.ChatID
+	if again, left := d.w.deliver(ctx, job.Args.ChatID); left {
+		return river.JobSnooze(again)
+	}
+	return nil
+}
+
+// deliver sends what waits in a chat's outbox. left says that there is more, which
+// is to be looked at again after a time.
+func (w *Workers) deliver(ctx context.Context, chat string) (again time.Duration, left bool) {
 	if _, busy := w.inFlight.LoadOrStore(chat, struct{}{}); busy {
-		return river.JobSnooze(time.Second) // a rescued twin of a job that still runs here
+		return time.Second, true // a rescued twin of a job that still runs here
 	}
 	defer w.inFlight.Delete(chat)
 	var outcome *queue.Outcome
@@ -51,7 +59,7 @@ func (d *deliverWorker) Work(ctx context.Context, job *river.Job[queue.DeliverAr
 			if ctx.Err() == nil {
 				w.log.WarnContext(ctx, "outbox could not be read; it will be tried again", "chat", chat, "error", err)
 			}
-			return river.JobSnooze(time.Second)
+			return time.Second, true
 		}
 		outcome = nil
 		switch claim.State {
@@ -59,13 +67,13 @@ func (d *deliverWorker) Work(ctx context.Context, job *river.Job[queue.DeliverAr
 			if claim.Parked {
 				w.pacer.note(claim.AccountID)
 			}
-			return nil
+			return 0, false
 		case queue.ClaimWait:
 			if sent < sendsPerJob && w.rest(ctx, claim.Wait) {
 				continue
 			}
 			// Up to 4 s stays out of River's scheduler, which only its leader runs.
-			return river.JobSnooze(min(claim.Wait, 4*time.Second))
+			return min(claim.Wait, 4*time.Second), true
 		}
 		outcome = w.send(ctx, &claim)
 		select {
@@ -74,7 +82,7 @@ func (d *deliverWorker) Work(ctx context.Context, job *river.Job[queue.DeliverAr
 			if _, err := w.stepUntilDone(ctx, outcome, ""); err != nil {
 				w.log.ErrorContext(ctx, "outcome of a send could not be recorded", "message", claim.MessageID, "error", err)
 			}
-			return river.JobSnooze(0)
+			return 0, true
 		default:
 		}
 	}

@@ -41,6 +41,7 @@ type Store interface {
 	FinishPicture(ctx context.Context, accountID, customer, key string, f queue.StoredFile) error
 	RescueOrphans(ctx context.Context) (int64, error)
 	MendMailboxes(ctx context.Context) (int, error)
+	GiveJobs(ctx context.Context, chats []string) error
 	ApplyParked(ctx context.Context) error
 	PruneEvents(ctx context.Context, keep time.Duration) error
 	Partitions(ctx context.Context, now time.Time, keep queue.Keep) (dropped []string, err error)
@@ -140,6 +141,7 @@ type Workers struct {
 	metrics *metrics
 	stepper *stepper
 	pacer   *pacer
+	direct  *direct
 	drainer *laneDrainer
 
 	stopping chan struct{} // closed when work should wind up
@@ -161,6 +163,7 @@ func New(cfg Config, deps Deps) (*Workers, error) {
 	w.stepper = newStepper(deps.Store, cfg.Node, w.pace, deps.Bus)
 	w.drainer = newLaneDrainer(w)
 	w.pacer = newPacer(deps.Store, w.pace, deps.Log)
+	w.direct = newDirect()
 	return w, nil
 }
 
@@ -212,6 +215,10 @@ func (w *Workers) Run(ctx context.Context) error {
 		running.Wait()
 		return fmt.Errorf("starting river: %w", err)
 	}
+	calls, cutCalls := context.WithCancel(context.WithoutCancel(ctx))
+	defer cutCalls()
+	directed := make(chan struct{})
+	go func() { defer close(directed); w.direct.run(calls, w) }()
 	<-ctx.Done()
 	close(w.stopping)
 	soft, cancel := context.WithTimeout(context.WithoutCancel(ctx), softStop)
@@ -220,7 +227,14 @@ func (w *Workers) Run(ctx context.Context) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		hard, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
+		cutCalls()
 		err = client.StopAndCancel(hard)
+	}
+	select {
+	case <-directed:
+	case <-soft.Done():
+		cutCalls()
+		<-directed
 	}
 	w.acks.Wait()
 	stopHelpers()
