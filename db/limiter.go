@@ -144,6 +144,8 @@ func (s *step) claim(ctx context.Context, heads []head, chats []string) error {
 			if err := s.grant(w, c, h, h.NotBefore, pacing); err != nil {
 				return err
 			}
+		case !h.Reserved && !h.Parked && h.Ahead != nil && *h.Ahead <= h.Priority:
+			w.park(c, h) // without the limit's lock: others are before it anyway
 		default:
 			asking = append(asking, h)
 		}
@@ -365,12 +367,14 @@ func (d *DB) ReleaseParked(ctx context.Context, accountID string, pacing queue.P
 			return fmt.Errorf("reading the limit: %w", err)
 		}
 		if rate.PerSecond > 0 {
-			free := bookAhead - l.slot(now, rate).Sub(now)
-			if free < 0 {
-				out.Left, out.Next = true, bookAhead/2-free
+			// Not before half of the time ahead is free: few large releases, and of several
+			// pacers one.
+			wait := l.slot(now, rate).Sub(now)
+			if wait > bookAhead/2 {
+				out.Left, out.Next = true, wait-bookAhead/2
 				return nil
 			}
-			room = min(room, 1+int(free/interval(rate)))
+			room = min(room, 1+int((bookAhead-wait)/interval(rate)))
 		}
 		rows, err := tx.Query(ctx, `with w as (select chat_id, tat, parked_priority, parked_id from outbox_chats where parked_account = $1
 				order by parked_priority, parked_id limit $2 for update skip locked)

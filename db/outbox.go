@@ -273,6 +273,7 @@ type head struct {
 	ChatID     string
 	ChatTat    time.Time
 	Parked     bool
+	Ahead      *int // the most urgent priority among the account's parked chats
 	OutboxID   int64
 	Priority   int
 	Op         string
@@ -308,7 +309,8 @@ func (s *step) run(ctx context.Context, outcomes []queue.Outcome, chats []string
 		// The lock is a statement of its own: the next one's snapshot then sees
 		// every row that its former holders added.
 		batch.Queue(`select from outbox_chats where chat_id = any($1) order by chat_id for update`, chats)
-		batch.Queue(`select clock_timestamp(), oc.chat_id, coalesce(nullif(oc.tat, '-infinity'), 'epoch'), oc.parked_account is not null, o.id, o.priority, o.op, o.part, o.limits, o.attempt, o.sending, o.owner,
+		batch.Queue(`select clock_timestamp(), oc.chat_id, coalesce(nullif(oc.tat, '-infinity'), 'epoch'), oc.parked_account is not null,
+				(select parked_priority from outbox_chats p where p.parked_account = o.account_id order by parked_priority, parked_id limit 1), o.id, o.priority, o.op, o.part, o.limits, o.attempt, o.sending, o.owner,
 				coalesce(n.seen_at > now() - $2::interval, false), o.reserved, coalesce(nullif(o.not_before, '-infinity'), 'epoch'), o.expires_at,
 				o.account_id, o.message_id, m.body, m.sender_name,
 				coalesce((select avatar from operators where m.sender_kind = 'operator' and id::text = m.sender_id), ''),

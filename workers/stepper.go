@@ -3,6 +3,7 @@ package workers
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"switchboard/internal/queue"
@@ -17,6 +18,7 @@ type stepper struct {
 	pace  queue.Pace
 	bus   Bus
 	in    chan stepRequest
+	told  chan struct{} // holds a value while a wake of the hubs is due
 }
 
 type stepRequest struct {
@@ -35,7 +37,7 @@ type stepResult struct {
 const maxSteps = 500
 
 func newStepper(store Store, node string, pace queue.Pace, bus Bus) *stepper {
-	return &stepper{store: store, node: node, pace: pace, bus: bus, in: make(chan stepRequest, maxSteps)}
+	return &stepper{store: store, node: node, pace: pace, bus: bus, in: make(chan stepRequest, maxSteps), told: make(chan struct{}, 1)}
 }
 
 // step records the outcome (if any) and claims the chat's next send (if chat is
@@ -60,10 +62,37 @@ var errStopped = errors.New("workers are stopping")
 // run commits batches one after another until ctx ends; two run side by side, so
 // that one gathers while the other waits for the disk.
 func (s *stepper) run(ctx context.Context) {
-	other := make(chan struct{})
-	go func() { s.loop(ctx); close(other) }()
+	var others sync.WaitGroup
+	others.Go(func() { s.loop(ctx) })
+	others.Go(func() { s.tell(ctx) })
 	s.loop(ctx)
-	<-other
+	others.Wait()
+}
+
+// tellEvery is how often statuses of what was sent are told to the hubs: the first
+// after a rest at once. A bulk load would ring them all the time, for ticks that
+// nobody looks at.
+const tellEvery = 50 * time.Millisecond
+
+func (s *stepper) tell(ctx context.Context) {
+	for {
+		select {
+		case <-s.told:
+			s.bus.Wake("events")
+		case <-ctx.Done():
+			return
+		}
+		select {
+		case <-time.After(tellEvery):
+		case <-ctx.Done():
+			select {
+			case <-s.told:
+				s.bus.Wake("events")
+			default:
+			}
+			return
+		}
+	}
 }
 
 func (s *stepper) loop(ctx context.Context) {
@@ -134,7 +163,10 @@ func (s *stepper) try(ctx context.Context, batch []stepRequest) (map[string]queu
 		return nil, err
 	}
 	if len(outcomes) > 0 {
-		s.bus.Wake("events")
+		select {
+		case s.told <- struct{}{}:
+		default:
+		}
 	}
 	byChat := make(map[string]queue.Claim, len(claims))
 	for _, c := range claims {
