@@ -23,7 +23,8 @@ create table campaigns (
 ) with (fillfactor = 50);
 create index campaigns_live on campaigns (state, id) where state in ('scheduled', 'running', 'paused', 'deleted');
 
--- A recipient per line of the import. The table is the campaign's durable queue:
+-- A recipient per line of the import, from when their turn comes: until then they lie
+-- in campaign_blocks, see below. The table is the campaign's durable queue:
 -- state is where the recipient stands in it, status is what the outside is told.
 --   pending  its turn has not come (in the order of n, from campaigns.taken on)
 --   waiting  something is due at due_at: without a message_id its step is to be begun,
@@ -38,8 +39,8 @@ create table campaign_recipients (
     address     text not null,     -- customer's id, platform's id, E.164 with plus
     timezone    text,
     vars        jsonb,             -- object of texts
-    state       text not null default 'pending' check (state in ('pending', 'waiting', 'done')),
-    status      text not null default 'queued' check (status in ('queued', 'sent', 'delivered', 'read', 'failed', 'expired', 'canceled', 'skipped')),
+    state       text not null default 'pending',
+    status      text not null default 'queued', -- sent delivered read failed expired canceled skipped
     reason      text,
     step        smallint not null default 0, -- from 0
     round       smallint not null default 0, -- raised by every retry of what failed
@@ -49,6 +50,31 @@ create table campaign_recipients (
     primary key (campaign_id, n)
 ) with (fillfactor = 80);
 create index campaign_recipients_due on campaign_recipients (campaign_id, due_at, n) where state = 'waiting';
+
+-- Recipients as they were imported, a thousand a row: that takes a fifth of the time
+-- of a row each. Whoever begins recipients, or ends them, first calls
+-- campaign_unpack, with the campaign's row locked.
+create table campaign_blocks (
+    campaign_id uuid not null,
+    first_n     bigint not null,
+    kinds       smallint[] not null,
+    addresses   text[] not null,
+    timezones   text[], -- null: none has one
+    vars        text[], -- null: none has any; else JSON objects
+    primary key (campaign_id, first_n)
+);
+alter table campaign_blocks alter column addresses set storage external, alter column vars set storage external;
+
+-- Makes campaign_recipients hold every recipient of a campaign whose number is up to
+-- a bound.
+-- +goose StatementBegin
+create function campaign_unpack(campaign uuid, up_to bigint) returns void language sql as $$
+    with b as (delete from campaign_blocks where campaign_id = campaign and first_n <= up_to returning *)
+    insert into campaign_recipients (campaign_id, n, kind, address, timezone, vars)
+    select b.campaign_id, b.first_n + r.i - 1, r.kind, r.address, nullif(r.timezone, ''), nullif(r.vars, '')::jsonb
+    from b, unnest(b.kinds, b.addresses, b.timezones, b.vars) with ordinality r (kind, address, timezone, vars, i)
+$$;
+-- +goose StatementEnd
 
 -- Which message is which step of whom. Made in the message's transaction.
 create table campaign_sends (
@@ -70,7 +96,8 @@ create table campaign_counts (
     campaign_id uuid not null,
     status      text not null,
     step        smallint not null default 0,
-    delta       bigint not null
+    delta       bigint not null,
+    at          timestamptz not null default now() -- for the pace: the last minute is not folded
 );
 create index on campaign_counts (campaign_id);
 
@@ -103,4 +130,5 @@ create index outbox_campaign on outbox (campaign_id) where campaign_id is not nu
 -- +goose Down
 drop index outbox_campaign;
 alter table outbox drop column campaign_id;
-drop table address_health, suppressions, campaign_counts, campaign_sends, campaign_recipients, campaigns;
+drop function campaign_unpack(uuid, bigint);
+drop table address_health, suppressions, campaign_counts, campaign_sends, campaign_blocks, campaign_recipients, campaigns;
