@@ -12,11 +12,12 @@ import (
 // faults notes when a connection broke under a statement: the others that were
 // open then may be broken, too, and are asked before they are used. By itself a
 // pool asks those only that were idle for a second, so that after a restart of
-// the database every connection would fail somebody once.
+// the database every connection would fail somebody once. With this five
+// seconds are enough, and what an idle process does now and then is not doubled.
 type faults struct{ last atomic.Int64 } // unix nanoseconds
 
 func (f *faults) shouldPing(_ context.Context, p pgxpool.ShouldPingParams) bool {
-	return p.IdleDuration > time.Second || time.Now().Add(-p.IdleDuration).UnixNano() <= f.last.Load()
+	return p.IdleDuration > 5*time.Second || time.Now().Add(-p.IdleDuration).UnixNano() <= f.last.Load()
 }
 
 func (f *faults) note(conn *pgx.Conn, err error) {

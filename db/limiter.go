@@ -432,19 +432,20 @@ func (d *DB) ReleaseParked(ctx context.Context, accountID string, pacing queue.P
 
 // ParkedAccounts lists the accounts that have parked chats, and gives jobs to parked
 // chats whose first message has expired.
-func (d *DB) ParkedAccounts(ctx context.Context) (accounts []string, err error) {
+func (d *DB) ParkedAccounts(ctx context.Context) ([]string, error) {
+	rows, err := d.pool.Query(ctx, `with recursive a (id) as (
+			(select parked_account from outbox_chats where parked_account is not null order by 1 limit 1)
+			union all select (select parked_account from outbox_chats where parked_account > a.id order by 1 limit 1) from a where a.id is not null)
+		select id from a where id is not null`)
+	if err != nil {
+		return nil, fmt.Errorf("looking for parked chats: %w", err)
+	}
+	accounts, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil || len(accounts) == 0 {
+		return nil, err
+	}
 	err = d.tx(ctx, func(tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, `with recursive a (id) as (
-				(select parked_account from outbox_chats where parked_account is not null order by 1 limit 1)
-				union all select (select parked_account from outbox_chats where parked_account > a.id order by 1 limit 1) from a where a.id is not null)
-			select id from a where id is not null`)
-		if err != nil {
-			return err
-		}
-		if accounts, err = pgx.CollectRows(rows, pgx.RowTo[string]); err != nil || len(accounts) == 0 {
-			return err
-		}
-		rows, err = tx.Query(ctx, `update outbox_chats set parked_account = null where chat_id in (
+		rows, err := tx.Query(ctx, `update outbox_chats set parked_account = null where chat_id in (
 			select chat_id from outbox_chats where parked_account is not null and parked_until < now() limit 1000 for update skip locked) returning chat_id`)
 		if err != nil {
 			return err
@@ -460,7 +461,7 @@ func (d *DB) ParkedAccounts(ctx context.Context) (accounts []string, err error) 
 		return d.jobs.insert(ctx, tx, jobs...)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("looking for parked chats: %w", err)
+		return nil, fmt.Errorf("taking expired sends out of parking: %w", err)
 	}
 	return accounts, nil
 }
