@@ -12,6 +12,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"switchboard/internal/zktest"
 	"switchboard/simulator"
 )
 
@@ -73,6 +74,8 @@ func (x *chaos) faults() []fault {
 		{"Postgres unreachable, refused", []string{pg}, func(s *strike) error { return s.losePostgres(s.database.Cut) }},
 		{"Postgres unreachable, silent", []string{pg}, func(s *strike) error { return s.losePostgres(s.database.Freeze) }},
 		{"poller stopped beyond its session", []string{edge, pg, zk}, (*strike).freezePoller},
+		{"poller's session expires, refused", []string{edge, pg, zk}, func(s *strike) error { return s.expire((*zktest.Proxy).Cut) }},
+		{"poller's session expires, silent", []string{edge, pg, zk}, func(s *strike) error { return s.expire((*zktest.Proxy).Freeze) }},
 		{"worker stopped beyond its session", []string{worker}, (*strike).freezeWorker},
 		{"S3 unreachable", []string{s3}, (*strike).loseS3},
 		{"platform answers 429", []string{sim}, func(s *strike) error {
@@ -268,6 +271,29 @@ func (s *strike) freezePoller() error {
 		s.frozen = append(s.frozen, [2]time.Time{s.since, time.Now()})
 		s.mu.Unlock()
 		s.await(time.Second) // for its polls to end
+	})
+	took, err := s.takenOver(terms, s.since)
+	s.detail = fmt.Sprintf("%s; polling of %d accounts taken over after %.1f s", service, len(terms), took.Seconds())
+	return err
+}
+
+// expire cuts the poller off from ZooKeeper, and from nothing else, until its session
+// is gone. It has to stop by itself: an overlap of its polls with the other
+// edge's is a breach.
+func (s *strike) expire(how func(*zktest.Proxy)) error {
+	service, terms, err := s.pollingEdge()
+	if err != nil {
+		return err
+	}
+	s.since = time.Now()
+	for _, way := range s.ways[service] {
+		how(way)
+	}
+	s.rest.Go(func() {
+		s.await(s.between(12*time.Second, 16*time.Second))
+		for _, way := range s.ways[service] {
+			way.Heal()
+		}
 	})
 	took, err := s.takenOver(terms, s.since)
 	s.detail = fmt.Sprintf("%s; polling of %d accounts taken over after %.1f s", service, len(terms), took.Seconds())

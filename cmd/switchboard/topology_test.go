@@ -289,6 +289,7 @@ type set struct {
 	sim     *simulator.Simulator
 	base    string // of the simulator
 	zk      *zktest.Ensemble
+	ways    map[string][]*zktest.Proxy // by edge: to the nodes of zk
 }
 
 // topology is a set with talks.
@@ -318,7 +319,7 @@ func (x *set) services(role string) (names []string) {
 // of its network replaced by addresses of this machine.
 func startSet(t *testing.T, database string, s3 filestore.S3Config, sim simulator.Config) *set {
 	t.Helper()
-	x := &set{fleet: newFleet(t, map[string][]string{}, map[string]map[string]string{}), serving: map[string][]string{}}
+	x := &set{fleet: newFleet(t, map[string][]string{}, map[string]map[string]string{}), serving: map[string][]string{}, ways: map[string][]*zktest.Proxy{}}
 	x.door = openDoor(t, readRoutes(t), x.address).URL
 	x.zk = zktest.Start(t, 3)
 	x.sim, x.base = simtest.StartConfig(t, sim)
@@ -352,6 +353,10 @@ func startSet(t *testing.T, database string, s3 filestore.S3Config, sim simulato
 		}
 		if len(s.Command) == 3 && s.Command[0] == "serve" && s.Command[1] == "--roles" {
 			x.serving[name] = strings.Split(s.Command[2], ",")
+			if slices.Contains(x.serving[name], "edge") {
+				proxies, addrs := zktest.NewProxies(t, zk)
+				x.ways[name], x.env[name]["SWITCHBOARD_ZOOKEEPER_SERVERS"] = proxies, strings.Join(addrs, ",")
+			}
 		}
 	}
 	x.tool(t, "migrate", "", x.command["migrate"]...)()
