@@ -22,8 +22,9 @@ import (
 // has no job and asks nobody, until the pacer (ReleaseParked) books a slot for it,
 // first for the most urgent. Four things together keep every second within
 // the rate and the burst: no more than half of the burst is booked at
-// once; a call may be late by a quarter of it; later ones go one by one, a quarter of
-// the burst in a second (lateShare), or book anew; and margin.
+// once; a call may be late by a sixth of it (slack); later ones go one by one
+// (lateInterval) or book anew; and margin. What is left of the burst is for what
+// the way to the platform does to the distances.
 
 const (
 	// bookAhead is how far ahead of its time a slot is given away: an answer waits for
@@ -53,15 +54,24 @@ func chatTolerance(r message.Rate) time.Duration {
 	return time.Duration(max(r.Burst, 1)-1) * interval(r)
 }
 
-// slack is how late a call may be without asking again: the time of a quarter of
-// the burst, and what timers need.
-func slack(r message.Rate) time.Duration {
-	return min(max(time.Duration(max(r.Burst, 1))*interval(r)/4, 10*time.Millisecond), 50*time.Millisecond)
+// slack is how late a call may be without asking again: the time of a sixth of
+// the burst, and what timers need. An account whose sends are claimed on time makes
+// all its calls late by a transaction, which changes nothing in the distances.
+func slack(p queue.Pacing) time.Duration {
+	if p.OnlyOnTime {
+		return 50 * time.Millisecond
+	}
+	return min(max(time.Duration(max(p.Account.Burst, 1))*interval(p.Account)/6, 10*time.Millisecond), 50*time.Millisecond)
 }
 
-// lateInterval is how far apart those go that are later than that.
+// lateInterval is how far apart those go that are later than that: an eighth of the
+// burst in a second. With a small burst it is one now and then, so that a
+// process which is always late gets on.
 func lateInterval(r message.Rate) time.Duration {
-	return time.Second / time.Duration(max(r.Burst/4, 1))
+	if r.Burst < 8 {
+		return 5 * time.Second
+	}
+	return time.Second / time.Duration(r.Burst/8)
 }
 
 func later(a, b time.Time) time.Time {
@@ -140,7 +150,7 @@ func (s *step) claim(ctx context.Context, heads []head, chats []string) error {
 			if err := s.grant(w, c, h, time.Time{}, pacing); err != nil {
 				return err
 			}
-		case h.Reserved && h.Now.Sub(h.NotBefore) <= slack(pacing.Account):
+		case h.Reserved && h.Now.Sub(h.NotBefore) <= slack(pacing):
 			if err := s.grant(w, c, h, h.NotBefore, pacing); err != nil {
 				return err
 			}
@@ -210,7 +220,10 @@ func (s *step) grant(w *claiming, c *queue.Claim, h *head, at time.Time, pacing 
 		w.granted = append(w.granted, h.OutboxID)
 		return nil
 	}
-	c.At, c.Slack = s.here.Add(at.Sub(s.there)), slack(pacing.Account)
+	c.At, c.Slack = s.here.Add(at.Sub(s.there)), slack(pacing)
+	if pacing.OnlyOnTime {
+		c.At = s.here.Add(now.Sub(s.there)) // the transaction itself is not counted twice
+	}
 	w.timed, w.timedAt = append(w.timed, h.OutboxID), append(w.timedAt, at)
 	return nil
 }
