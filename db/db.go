@@ -41,6 +41,7 @@ type DB struct {
 	// dedup is how far into a week the week before is looked into for duplicates.
 	dedup   time.Duration
 	drained drainTimes
+	words   words
 }
 
 // Config is how to reach the database.
@@ -53,6 +54,9 @@ type Config struct {
 	Name string
 	// Secrets encrypts platform secrets; nil for processes that handle none.
 	Secrets Sealer
+	// StopWords are what customers write, as a whole message, when they want no more
+	// campaigns; nil takes the usual ones in English and Russian.
+	StopWords []string
 }
 
 // Open connects. The schema is not checked; see Pending.
@@ -86,7 +90,11 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*DB, error) {
 		if err != nil {
 			return nil, fmt.Errorf("opening the database: %w", RedactURL(err))
 		}
-		return New(pool, cfg.Secrets, log)
+		d, err := New(pool, cfg.Secrets, log)
+		if err == nil {
+			d.words = newWords(cfg.StopWords)
+		}
+		return d, err
 	}
 	hot := pc.Copy()
 	hot.MaxConns /= 2
@@ -103,6 +111,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*DB, error) {
 		pool.Close()
 		return nil, err
 	}
+	d.words = newWords(cfg.StopWords)
 	if d.hot, err = pgxpool.NewWithConfig(ctx, hot); err != nil {
 		pool.Close()
 		return nil, fmt.Errorf("opening the database: %w", RedactURL(err))
@@ -128,7 +137,7 @@ func New(pool *pgxpool.Pool, secrets Sealer, log *slog.Logger) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &DB{pool: pool, hot: pool, log: log, jobs: jobs, secrets: secrets, dedup: dedupHorizon}, nil
+	return &DB{pool: pool, hot: pool, log: log, jobs: jobs, secrets: secrets, dedup: dedupHorizon, words: newWords(nil)}, nil
 }
 
 // Sealer encrypts what must not lie in the database in the clear. ad binds the

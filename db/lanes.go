@@ -910,6 +910,7 @@ const insertEvents = `insert into events (type, chat_id, message_id, operator_id
 
 func (w *laneWriter) queueRest(batch *pgx.Batch) {
 	w.queueLost(batch)
+	w.queueStopWords(batch)
 	w.done.Quarantined = len(w.bad)
 	for _, q := range w.bad {
 		batch.Queue(`insert into quarantine (id, account_id, lane, update_id, error) values ($1, $2, $3, $4, $5)`,

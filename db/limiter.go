@@ -137,6 +137,8 @@ func (s *step) claim(ctx context.Context, heads []head, chats []string) error {
 		case !h.Sending && !h.Now.Before(h.ExpiresAt):
 			c.Expired = true
 			s.queueExpired(&w.batch, h)
+		case h.Gate != "" && !h.Sending:
+			s.queueGated(&w.batch, h)
 		case !h.Reserved && h.NotBefore.After(h.Now):
 			c.Wait = h.NotBefore.Sub(h.Now)
 		case !pacing.OK:

@@ -299,6 +299,7 @@ type head struct {
 	FromChat   string
 	ForwardIDs []string
 	Known      []string
+	Gate       string // see campaignGate
 }
 
 func (s *step) run(ctx context.Context, outcomes []queue.Outcome, chats []string) error {
@@ -324,7 +325,7 @@ func (s *step) run(ctx context.Context, outcomes []queue.Outcome, chats []string
 				case when o.op = 'send' and o.attempt > 0 then array(
 					select coalesce(p.platform_message_id, s.platform_message_id) from (
 						select id, platform_message_id from messages where chat_id = m.chat_id and direction = 'out' and platform_message_id is not null
-						order by seq desc limit 50) s left join message_parts p on p.message_id = s.id) end
+						order by seq desc limit 50) s left join message_parts p on p.message_id = s.id) end, `+campaignGate+`
 			from outbox_chats oc
 			cross join lateral (select * from outbox where chat_id = oc.chat_id order by id limit 1) o
 			join messages m on m.id = o.message_id
