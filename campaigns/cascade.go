@@ -27,27 +27,7 @@ type Rung struct {
 }
 
 // Verdict says where a recipient stands, and what happens next.
-type Verdict struct {
-	// Status is what the outside is told: queued, or the best that is known of the
-	// messages, or how the last one failed.
-	Status message.Status
-	// Reason is why, in words, when it failed.
-	Reason string
-	// Step is the one that Status is of, and Sent its message in what was given; -1
-	// when there is none.
-	Step, Sent int
-	// Won says that a step has had its success.
-	Won bool
-	// Next says that the step NextStep is to be begun now.
-	Next     bool
-	NextStep int
-	// Done says that nothing more will be sent. The status may still rise.
-	Done bool
-	// Due is when the wait of the step under way ends; zero when nothing ends by time.
-	Due time.Time
-	// Stop lists messages, by their place in what was given, that must not leave.
-	Stop []int
-}
+type Verdict = queue.CampaignVerdict
 
 // Cascade decides about a recipient, by what is known of their messages: sends, in
 // the order in which they were made. It depends on what is known and not on the
@@ -78,7 +58,7 @@ func Cascade(rungs []Rung, round int, sends []queue.CampaignSend, phase Phase, n
 		}
 	}
 	if last == nil {
-		v.advance(true, -1, phase, now)
+		advance(&v, true, -1, phase, now)
 		return v
 	}
 	more := last.Step+1 < len(rungs)
@@ -96,11 +76,11 @@ func Cascade(rungs []Rung, round int, sends []queue.CampaignSend, phase Phase, n
 		v.Stop = queued(sends)
 		v.Done = len(v.Stop) == 0
 	case failed(last.Status):
-		v.advance(more, last.Step, phase, now)
+		advance(&v, more, last.Step, phase, now)
 	case waits(last.Status) && !more:
 		// The message's time to live ends it.
 	case over:
-		v.advance(more, last.Step, phase, now)
+		advance(&v, more, last.Step, phase, now)
 	default:
 		v.Due = due
 	}
@@ -111,7 +91,7 @@ func Cascade(rungs []Rung, round int, sends []queue.CampaignSend, phase Phase, n
 }
 
 // advance goes on to the step after step, or ends.
-func (v *Verdict) advance(more bool, step int, phase Phase, now time.Time) {
+func advance(v *Verdict, more bool, step int, phase Phase, now time.Time) {
 	switch {
 	case phase == Stopped:
 		v.Done = true

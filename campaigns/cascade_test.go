@@ -53,7 +53,9 @@ const (
 func TestCascade(t *testing.T) {
 	t.Parallel()
 	one := func(s campaigns.Success) []campaigns.Rung { return []campaigns.Rung{{s, 10 * minute}} }
-	two := func(s campaigns.Success) []campaigns.Rung { return []campaigns.Rung{{s, 10 * minute}, {s, 10 * minute}} }
+	two := func(s campaigns.Success) []campaigns.Rung {
+		return []campaigns.Rung{{s, 10 * minute}, {s, 10 * minute}}
+	}
 	type sends []queue.CampaignSend
 	for _, c := range []struct {
 		name  string

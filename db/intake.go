@@ -27,6 +27,7 @@ const (
 	lockShown      = 7304 // held while shown messages are noted, until commit
 	lockAlias      = 7305 // see aliasLock
 	lockPartitions = 7306 // held while partitions are made or dropped
+	lockCampaign   = 7307 // see frequencyLock
 )
 
 // LaneOf is the lane of a chat's updates.
