@@ -9,7 +9,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/riverqueue/river"
 
-	"switchboard"
 	"switchboard/internal/queue"
 	"switchboard/message"
 )
@@ -33,6 +32,9 @@ func (d *DB) SweepCampaign(ctx context.Context, campaignID string, status messag
 		w := &pumping{d: d, tx: tx, now: now, origin: map[int64]campaignCount{}, counts: map[campaignCount]int64{}}
 		if taken < accepted {
 			upTo := min(accepted, taken+int64(limit))
+			if _, err := tx.Exec(ctx, `select campaign_unpack($1, $2)`, campaignID, upTo); err != nil {
+				return fmt.Errorf("unpacking recipients: %w", err)
+			}
 			tag, err := tx.Exec(ctx, `update campaign_recipients set state = 'done', status = $4, reason = $5, updated_at = now()
 				where campaign_id = $1 and n > $2 and n <= $3 and state = 'pending'`, campaignID, taken, upTo, status, textOrNil(reason))
 			if err != nil {
@@ -137,67 +139,14 @@ func (d *DB) RecallCampaign(ctx context.Context, campaignID string) error {
 	return nil
 }
 
-// RetryCampaign begins a new round for the recipients whose message failed or
-// expired, from the first step on, and for nobody else; n is how many. A campaign
-// that is done runs again. ErrNotFound; ErrConflict when it was never started, or
-// was canceled.
-func (d *DB) RetryCampaign(ctx context.Context, campaignID string) (n int64, err error) {
-	if len(wellFormed([]string{campaignID})) == 0 {
-		return 0, fmt.Errorf("campaign %s: %w", campaignID, switchboard.ErrNotFound)
-	}
-	err = d.tx(ctx, func(tx pgx.Tx) error {
-		n = 0
-		var state string
-		var over bool
-		err := tx.QueryRow(ctx, `select state, coalesce(stop_at <= now(), false) from campaigns where id = $1 for update`, campaignID).Scan(&state, &over)
-		switch {
-		case errors.Is(err, pgx.ErrNoRows) || state == "deleted":
-			return fmt.Errorf("campaign %s: %w", campaignID, switchboard.ErrNotFound)
-		case err != nil:
-			return fmt.Errorf("locking the campaign: %w", err)
-		case state != "done" && state != "running" && state != "paused":
-			return fmt.Errorf("the campaign is %s; only one that runs, is paused or done can try again: %w", state, switchboard.ErrConflict)
-		case over:
-			return fmt.Errorf("the campaign's stop_at has passed: %w", switchboard.ErrConflict)
-		}
-		rows, err := tx.Query(ctx, `with was as (select n, status, step from campaign_recipients where campaign_id = $1 and state = 'done' and status in ('failed', 'expired') for update),
-			now as (update campaign_recipients r set state = 'waiting', status = 'queued', reason = null, step = 0, round = r.round + 1, message_id = null, due_at = now(), updated_at = now()
-				from was where r.campaign_id = $1 and r.n = was.n)
-			select status, step, count(*) from was group by 1, 2`, campaignID)
-		if err != nil {
-			return fmt.Errorf("beginning a new round: %w", err)
-		}
-		counts := map[campaignCount]int64{}
-		var from campaignCount
-		var k int64
-		if _, err := pgx.ForEachRow(rows, []any{&from.status, &from.step, &k}, func() error {
-			counts[from] -= k
-			counts[campaignCount{message.StatusQueued, 0}] += k
-			n += k
-			return nil
-		}); err != nil {
-			return fmt.Errorf("beginning a new round: %w", err)
-		}
-		if n == 0 {
-			return nil
-		}
-		batch := &pgx.Batch{}
-		queueMoved(batch, campaignID, nil, counts, -n, nil)
-		batch.Queue(`update campaigns set state = case when state = 'done' then 'running' else state end, finished_at = null, updated_at = clock_timestamp() where id = $1`, campaignID)
-		return tx.SendBatch(ctx, batch).Close()
-	})
-	if err != nil {
-		return 0, fmt.Errorf("trying what failed of campaign %s again: %w", campaignID, err)
-	}
-	return n, nil
-}
-
-// FoldCampaign sums up the deltas of a campaign's counts when there are many.
+// FoldCampaign sums up the deltas of a campaign's counts, when there are many. Those
+// of the last seconds stay: they tell the pace.
 func (d *DB) FoldCampaign(ctx context.Context, campaignID string) error {
 	err := d.tx(ctx, func(tx pgx.Tx) error {
 		batch := &pgx.Batch{}
-		batch.Queue(`with gone as (delete from campaign_counts where campaign_id = $1 and (select count(*) from campaign_counts where campaign_id = $1) > 200 returning status, step, delta)
-			insert into campaign_counts (campaign_id, status, step, delta) select $1, status, step, sum(delta) from gone group by 2, 3 having sum(delta) <> 0`, campaignID)
+		batch.Queue(`with gone as (delete from campaign_counts where campaign_id = $1 and at < now() - $2::interval and (select count(*) from campaign_counts where campaign_id = $1) > 200
+				returning status, step, delta, at)
+			insert into campaign_counts (campaign_id, status, step, delta, at) select $1, status, step, sum(delta), max(at) from gone group by 2, 3 having sum(delta) <> 0`, campaignID, 2*campaignPace)
 		batch.Queue(`with gone as (delete from campaign_done where campaign_id = $1 and (select count(*) from campaign_done where campaign_id = $1) > 200 returning delta)
 			insert into campaign_done (campaign_id, delta) select $1, sum(delta) from gone having sum(delta) <> 0`, campaignID)
 		return tx.SendBatch(ctx, batch).Close()

@@ -15,8 +15,8 @@ import (
 )
 
 // CampaignDecide decides about a recipient by what is known of their messages; the
-// campaign's state is as in the table. ok is false when the campaign can't be read.
-type CampaignDecide func(campaignID, state string, round int, sends []queue.CampaignSend, now time.Time) (v queue.CampaignVerdict, ok bool)
+// campaign's state is as in the table.
+type CampaignDecide func(campaignID, state string, round int, sends []queue.CampaignSend, now time.Time) (queue.CampaignVerdict, error)
 
 // CampaignFollower reads what became of campaigns' messages from the events, and
 // moves their recipients on. It belongs to one goroutine.
@@ -158,9 +158,9 @@ func (c *CampaignFollower) applyTo(ctx context.Context, tx pgx.Tx, batch *pgx.Ba
 		if r.Round > 0 && len(more[r.N]) == 0 {
 			continue // can't be: a round has sends of the one before
 		}
-		v, ok := c.decide(campaign, state, r.Round, sends, now)
-		if !ok {
-			continue
+		v, err := c.decide(campaign, state, r.Round, sends, now)
+		if err != nil {
+			return err
 		}
 		m := moved{n: r.N, state: r.State, status: v.Status, reason: v.Reason, step: v.Step, messageID: sendID(sends, v, r.MessageID)}
 		over := r.State == "done"

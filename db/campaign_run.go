@@ -275,6 +275,9 @@ func (w *pumping) take(ctx context.Context, limit int, accepted int64) error {
 	}
 	if n := limit - len(due); n > 0 && w.taken < accepted {
 		// Whoever was never looked at is nobody else's: no lock is needed.
+		if _, err := w.tx.Exec(ctx, `select campaign_unpack($1, $2)`, p.ID, w.taken+int64(n)); err != nil {
+			return fmt.Errorf("unpacking recipients: %w", err)
+		}
 		fresh, err := collect(`n > $2 order by n limit $3`, w.taken, n)
 		if err != nil {
 			return err

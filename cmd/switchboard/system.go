@@ -26,6 +26,7 @@ import (
 
 	"switchboard"
 	"switchboard/bus"
+	"switchboard/campaigns"
 	"switchboard/channels"
 	"switchboard/channels/all"
 	"switchboard/chathub"
@@ -317,6 +318,10 @@ func newSystem(ctx context.Context, c *core, roles []string, public, ops net.Lis
 	return s, nil
 }
 
+// inactiveAfter is after how many permanent failures in a row an address is left out
+// by campaigns.
+const inactiveAfter = 3
+
 func (s *system) addRoles(ctx context.Context) error {
 	tokens := auth.New(s.db, s.log)
 	s.router = chi.NewRouter()
@@ -341,6 +346,14 @@ func (s *system) addRoles(ctx context.Context) error {
 			return err
 		}
 		s.group.Add(service.Part{Name: "workers", Run: w.Run, Budget: 25 * time.Second, Early: true})
+		runner, err := campaigns.NewRunner(campaigns.RunnerDeps{Store: s.db, Accounts: s.registry, Outboxes: w, Bus: s.bus, Log: s.log.With("part", "campaigns"),
+			Follow: func(decide campaigns.Decide) campaigns.Follower {
+				return s.db.FollowCampaigns(inactiveAfter, db.CampaignDecide(decide))
+			}})
+		if err != nil {
+			return err
+		}
+		s.group.Add(service.Part{Name: "campaigns", Run: runner.Run, Budget: 10 * time.Second, Early: true})
 	}
 	if s.has("edge") {
 		e, err := edge.New(edge.Config{Node: s.node, ReportAges: s.reportAges}, s.db, s.bus, s.registry, s.log.With("part", "edge"), s.metrics)
