@@ -82,6 +82,7 @@ type Campaign struct {
 	FinishedAt *time.Time
 	Rejected   int64
 	Duplicates int64
+	Variables  []string // names of those that recipients have
 	Counts     CampaignCounts
 	// Steps has the counts of recipients by the step that they are at.
 	Steps []CampaignCounts

@@ -25,6 +25,8 @@ type Import interface {
 	Known(ctx context.Context, each func(kind int16, address []byte)) error
 	// Add stores a piece, all of it or nothing.
 	Add(ctx context.Context, piece *queue.Recipients) error
+	// Note writes into the audit journal what became of the import.
+	Note(ctx context.Context, actor string, accepted, rejected, duplicates int64) error
 	Close()
 }
 
@@ -117,7 +119,7 @@ type piece struct {
 }
 
 func (p *piece) reset() {
-	p.List, p.Rejected, p.Duplicates, p.buf = p.List[:0], 0, 0, p.buf[:0]
+	p.Recipients, p.buf = queue.Recipients{List: p.List[:0]}, p.buf[:0]
 }
 
 // keep copies b into the piece's buffer. A buffer that grows leaves the texts that
@@ -177,7 +179,7 @@ func (p *Program) newReader(ctx context.Context, accounts Accounts, src Source) 
 		packed := &counter{Reader: body}
 		unpacked, err := gzip.NewReader(packed)
 		if err != nil {
-			return nil, fmt.Errorf("%w: the body is not gzip, as its Content-Encoding says: %w", errBody, err)
+			return nil, fmt.Errorf("%w: the body is not gzip, as its Content-Encoding says: %s", errBody, err)
 		}
 		body = &bounded{Reader: unpacked, packed: packed}
 	}
@@ -294,6 +296,14 @@ func (r *reader) take(pc *piece, row *row) int {
 		return 0
 	}
 	r.seen[key] = struct{}{}
+	for i := range row.cells {
+		if c := row.cells[i].column; !c.seen && c.use != useNone && c.use != useTimezone && len(row.cells[i].value) > 0 {
+			c.seen = true
+			if c.use == useVariable {
+				pc.Variables = append(pc.Variables, c.name)
+			}
+		}
+	}
 	rec.Address, rec.Timezone, rec.Vars = pc.keep(rec.Address), pc.keep(rec.Timezone), pc.keep(rec.Vars)
 	pc.List = append(pc.List, rec)
 	return len(rec.Address) + len(rec.Timezone) + len(rec.Vars)

@@ -45,6 +45,7 @@ type column struct {
 	use  columnUse
 	name string // of a variable, in lower case
 	key  []byte // of a variable: name as a JSON string, with its colon
+	seen bool   // a recipient has it
 }
 
 type columnUse int

@@ -43,6 +43,7 @@ var CommonSettings = []Setting{
 	{Key: "file_limit", Help: "largest file of any kind, like 50MB"},
 	{Key: "guarantee", Help: "what to do when nobody knows whether a message was sent", Options: []string{"at_least_once", "at_most_once"}, Default: "at_least_once"},
 	{Key: "ttl", Help: "how long a message may wait to be sent, like 24h", Default: "24h"},
+	{Key: "message_price", Help: "of one message, in any currency, for the dry run of campaigns"},
 }
 
 // Account is one bot, number or page at a platform, with its settings in the

@@ -249,6 +249,11 @@ func checkSettings(p Platform, a Account) error {
 			}
 		}
 	}
+	if v := a.Settings["message_price"]; v != "" {
+		if n, err := strconv.ParseFloat(v, 64); err != nil || !(n >= 0 && n <= 1e6) {
+			return fmt.Errorf("setting message_price=%q; use a number from 0 to 1000000, like 0.35", v)
+		}
+	}
 	if v := a.Settings["ttl"]; v != "" {
 		if d, err := time.ParseDuration(v); err != nil || d < time.Second || d > 14*24*time.Hour {
 			return fmt.Errorf("setting ttl=%q; use a duration from 1s to 336h, like 24h", v)

@@ -51,6 +51,8 @@ type Config struct {
 
 	KeepMessages time.Duration `name:"keep-messages" env:"SWITCHBOARD_KEEP_MESSAGES" default:"0" help:"How long messages are kept, with their timelines and customers' files; 0: for ever. They are dropped month by month."`
 
+	PhoneRegion string `name:"phone-region" env:"SWITCHBOARD_PHONE_REGION" placeholder:"CC" help:"Country of phone numbers without a country code in imports, in two letters, like RU; empty: none."`
+
 	LogLevel  string `name:"log-level" env:"SWITCHBOARD_LOG_LEVEL" default:"info" help:"debug, info, warn or error."`
 	LogFormat string `name:"log-format" env:"SWITCHBOARD_LOG_FORMAT" help:"text or json; default text on a terminal, else json."`
 }
@@ -135,6 +137,9 @@ func (c *Config) Validate() error {
 	}
 	if _, err := c.Proxies(); err != nil {
 		return err
+	}
+	if r := c.PhoneRegion; r != "" && (len(r) != 2 || strings.ToUpper(r) != r || strings.Trim(r, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "") {
+		return bad("PHONE_REGION", r, "a country's two letters, like RU")
 	}
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {

@@ -95,6 +95,7 @@ func TestValidate(t *testing.T) {
 		{[]string{"--allowed-origins=https://desk.example.org/login"}, "SWITCHBOARD_ALLOWED_ORIGINS="},
 		{[]string{"--keep-updates=24h"}, "SWITCHBOARD_KEEP_UPDATES="},
 		{[]string{"--keep-messages=24h"}, "SWITCHBOARD_KEEP_MESSAGES="},
+		{[]string{"--phone-region=Russia"}, "SWITCHBOARD_PHONE_REGION="},
 		{[]string{"--keep-updates=168h", "--keep-messages=720h"}, ""},
 		{[]string{"--log-level=loud"}, "SWITCHBOARD_LOG_LEVEL="},
 		{[]string{"--log-format=xml"}, "SWITCHBOARD_LOG_FORMAT="},

@@ -15,7 +15,7 @@ import (
 	"switchboard/message"
 )
 
-const campaignColumns = `c.id, c.name, c.state, c.reason, c.definition, c.files, c.created_by, c.created_at, c.updated_at, c.start_at, c.stop_at, c.started_at, c.finished_at, c.rejected, c.duplicates`
+const campaignColumns = `c.id, c.name, c.state, c.reason, c.definition, c.files, c.created_by, c.created_at, c.updated_at, c.start_at, c.stop_at, c.started_at, c.finished_at, c.rejected, c.duplicates, c.variables`
 
 // campaignPace is how far back the pace of a campaign is measured.
 const campaignPace = 15 * time.Second
@@ -127,7 +127,7 @@ func campaignsIn(ctx context.Context, q querier, sql string, args ...any) ([]swi
 		return nil, fmt.Errorf("reading campaigns: %w", err)
 	}
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (c switchboard.Campaign, err error) {
-		err = row.Scan(&c.ID, &c.Name, &c.State, &c.Reason, &c.Definition, &c.Files, &c.CreatedBy, &c.CreatedAt, &c.UpdatedAt, &c.StartAt, &c.StopAt, &c.StartedAt, &c.FinishedAt, &c.Rejected, &c.Duplicates)
+		err = row.Scan(&c.ID, &c.Name, &c.State, &c.Reason, &c.Definition, &c.Files, &c.CreatedBy, &c.CreatedAt, &c.UpdatedAt, &c.StartAt, &c.StopAt, &c.StartedAt, &c.FinishedAt, &c.Rejected, &c.Duplicates, &c.Variables)
 		utc(&c.CreatedAt)
 		utc(&c.UpdatedAt)
 		for _, t := range []*time.Time{c.StartAt, c.StopAt, c.StartedAt, c.FinishedAt} {

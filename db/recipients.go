@@ -108,8 +108,9 @@ func (im *CampaignImport) Known(ctx context.Context, each func(kind int16, addre
 func (im *CampaignImport) Add(ctx context.Context, piece *queue.Recipients) error {
 	err := pgx.BeginFunc(ctx, im.conn, func(tx pgx.Tx) error {
 		var accepted int64
-		err := tx.QueryRow(ctx, `update campaigns set accepted = accepted + $2, rejected = rejected + $3, duplicates = duplicates + $4, updated_at = now()
-			where id = $1 and state = 'draft' returning accepted`, im.id, len(piece.List), piece.Rejected, piece.Duplicates).Scan(&accepted)
+		err := tx.QueryRow(ctx, `update campaigns set accepted = accepted + $2, rejected = rejected + $3, duplicates = duplicates + $4, updated_at = now(),
+				variables = variables || array(select v from unnest($5::text[]) v where v <> all(variables))
+			where id = $1 and state = 'draft' returning accepted`, im.id, len(piece.List), piece.Rejected, piece.Duplicates, piece.Variables).Scan(&accepted)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return notDraft(im.id.String(), "no draft any more")
 		}
@@ -201,6 +202,15 @@ func appendTexts(b []byte, block []queue.Recipient, must bool, of func(*queue.Re
 	}
 	endField(b, start)
 	return b
+}
+
+// Note writes into the audit journal what became of the import.
+func (im *CampaignImport) Note(ctx context.Context, actor string, accepted, rejected, duplicates int64) error {
+	if _, err := im.conn.Exec(ctx, `insert into audit (actor, action, target, detail) values ($1, 'campaign.import', $2, $3)`, actor, im.id.String(),
+		map[string]int64{"accepted": accepted, "rejected": rejected, "duplicates": duplicates}); err != nil {
+		return fmt.Errorf("writing the audit journal: %w", err)
+	}
+	return nil
 }
 
 // Close ends the import.

@@ -363,6 +363,13 @@ func (s *system) addRoles(ctx context.Context) error {
 		e.Routes(s.router)
 		e.Register(api, s.db)
 		s.group.Add(service.Part{Name: "edge", Run: e.Run, Budget: 15 * time.Second})
+		if _, err := campaigns.NewPhones(s.cfg.PhoneRegion); err != nil {
+			return fmt.Errorf("SWITCHBOARD_PHONE_REGION: %w", err)
+		}
+		scripts := campaigns.NewAPI(campaigns.Deps{Store: s.db, OpenImport: func(ctx context.Context, id string) (campaigns.Import, error) { return s.db.OpenImport(ctx, id) },
+			Accounts: s.registry, Wake: s.bus.Wake, Region: s.cfg.PhoneRegion, Unavailable: db.IsUnavailable, Log: s.log.With("part", "campaigns")})
+		scripts.Register(api)
+		scripts.Routes(s.router, tokens)
 	}
 	if s.has("chathub") {
 		hub, err := chathub.New(chathub.Config{PublicURL: s.public, AllowedOrigins: s.cfg.AllowedOrigins}, chathub.Deps{
@@ -428,6 +435,8 @@ func fullAPI() huma.API {
 	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
 	api := restapi.New(router, version, nil, nil, quiet)
 	(&edge.Edge{}).Register(api, nil)
+	campaigns.NewAPI(campaigns.Deps{}).Register(api)
+	campaigns.Describe(api)
 	restapi.RegisterSessions(api, nil)
 	loader.New(nil, nil, loader.NewAdmin(nil, nil, "", nil), quiet).Register(api)
 	restapi.Describe(api)

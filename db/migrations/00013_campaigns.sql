@@ -16,6 +16,7 @@ create table campaigns (
     accepted     bigint not null default 0, -- recipients; also the last number given
     rejected     bigint not null default 0,
     duplicates   bigint not null default 0,
+    variables    text[] not null default '{}', -- names of those that recipients have
     -- Recipients that are pending and have a number above this one were never looked
     -- at; none below it is pending.
     taken        bigint not null default 0,

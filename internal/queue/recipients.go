@@ -20,6 +20,7 @@ type Recipients struct {
 	List       []Recipient
 	Rejected   int64 // rows that were left out, since the last piece
 	Duplicates int64
+	Variables  []string // names that no former piece had
 }
 
 // Once makes an action of a script happen once.
@@ -27,4 +28,31 @@ type Once struct {
 	Scope   string // who: a principal's name
 	Key     string // their own; "" asks for nothing
 	Request []byte // a hash of what was asked
+}
+
+// Reach asks who of a campaign's recipients can be reached.
+type Reach struct {
+	Steps     []ReachStep
+	StopLists []string // besides the global one and the accounts'
+}
+
+// ReachStep is a step's accounts and whom they can begin a chat with.
+type ReachStep struct {
+	Accounts []string
+	ByPhone  bool // any phone
+	ByID     bool // any id of the platform
+}
+
+// Reached is the answer.
+type Reached struct {
+	Recipients, Reachable int64
+	First                 []int64 // by step: those whom it reaches first
+	Steps                 []int64 // by step: those whom it can reach
+	Problems              []ReachProblem
+}
+
+// ReachProblem is why recipients are not reached, or not by a step.
+type ReachProblem struct {
+	Reason string
+	Count  int64
 }

@@ -35,6 +35,7 @@ const (
 	Any        Access = "any"        // a session or an API key
 	APIKey     Access = "apikey"     // an API key
 	Supervisor Access = "supervisor" // a supervisor's session or an API key
+	Script     Access = "script"     // an admin's session or an API key
 	Admin      Access = "admin"      // an admin's session
 )
 
@@ -129,7 +130,7 @@ func authorize(ctx huma.Context, tokens Tokens, log *slog.Logger) (auth.Principa
 }
 
 var needs = map[Access]string{
-	Operator: "an operator's session", APIKey: "an API key", Supervisor: "a supervisor's session or an API key", Admin: "an admin's session",
+	Operator: "an operator's session", APIKey: "an API key", Supervisor: "a supervisor's session or an API key", Script: "an admin's session or an API key", Admin: "an admin's session",
 }
 
 // Allowed is the table of who may what.
@@ -150,6 +151,8 @@ func Allowed(access Access, p auth.Principal) bool {
 		return key
 	case Supervisor:
 		return key || role.AtLeast(switchboard.RoleSupervisor)
+	case Script:
+		return key || role.AtLeast(switchboard.RoleAdmin)
 	case Admin:
 		return role.AtLeast(switchboard.RoleAdmin)
 	default:
@@ -168,7 +171,7 @@ func Register[I, O any](api huma.API, access Access, method, path, id, tag, summ
 		op.Errors = append(op.Errors, http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
 	}
 	switch access {
-	case Any, Supervisor:
+	case Any, Supervisor, Script:
 		op.Security = []map[string][]string{{"session": {}}, {"apikey": {}}}
 	case APIKey:
 		op.Security = []map[string][]string{{"apikey": {}}}
