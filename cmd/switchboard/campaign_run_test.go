@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -11,9 +12,13 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"switchboard"
+	"switchboard/config"
+	"switchboard/internal/dbtest"
 	"switchboard/internal/queue"
+	"switchboard/internal/secret"
 	"switchboard/message"
 	"switchboard/simulator"
+	"switchboard/simulator/simtest"
 )
 
 // whom is a recipient of a test's campaign.
@@ -203,4 +208,326 @@ func TestCampaign(t *testing.T) {
 	if err := b.pool.QueryRow(t.Context(), `select min(sender_kind), max(sender_name) from messages where direction = 'out'`).Scan(&kind, &name); err != nil || kind != message.SenderCampaign || name != "Shop" {
 		t.Errorf("sent by %q %q: %v", kind, name, err)
 	}
+}
+
+// A customer whose phone is known at two accounts is reached over the second one
+// when the first one brings nothing.
+func TestCampaignCascade(t *testing.T) {
+	t.Parallel()
+	// A receipt that overtakes our own note of the send would come seconds late.
+	sim, base := simtest.StartConfig(t, simulator.Config{DeliveredAfter: 300 * time.Millisecond})
+	w := startOn(t, sim, base, dbtest.URLOf(t), bytes.Repeat([]byte{5}, secret.KeySize), func(*config.Config) {})
+	viber, telegram := w.account("viber", viberToken, nil), w.account("telegram", telegramToken, nil)
+	tg := w.sim.Telegram(telegramToken)
+	const n = 12
+	fates := []string{"none", "delivered", "failed"}
+	var all []*simulator.ViberCustomer
+	var to []whom
+	others := make([]*simulator.TelegramCustomer, n)
+	for i := range n {
+		c, err := w.sim.Viber(viberToken).NewCustomer(simulator.CustomerSpec{ID: viberID(i), FirstName: "V", Started: true, Receipts: fates[i%3]})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if others[i], err = tg.NewCustomer(simulator.CustomerSpec{FirstName: "T", Started: true}); err != nil {
+			t.Fatal(err)
+		}
+		all, to = append(all, c), append(to, whom{kind: queue.ByPhone, address: fmt.Sprintf("+7926000%04d", i)})
+		for account, id := range map[string]string{viber: c.ID(), telegram: others[i].ID()} {
+			w.knows(account, id, to[i].address)
+		}
+	}
+	b := w.bulk(js{"name": "cascade", "content": js{"text": "over Viber"}, "steps": []js{
+		step(viber, js{"success": "delivered", "wait": "3s"}), step(telegram, js{"content": js{"text": "over Telegram"}})}}, to...)
+	b.do("start")
+	b.ends("done", map[string]int{"delivered": n / 3, "sent": n / 3 * 2})
+	for i := range n {
+		if texts := got(all[i]); len(texts) != 1 {
+			t.Errorf("customer %d (%s) got %q over Viber", i, fates[i%3], texts)
+		}
+		want := 1
+		if fates[i%3] == "delivered" {
+			want = 0
+		}
+		if texts := got(others[i]); len(texts) != want {
+			t.Errorf("customer %d (%s) got %q over Telegram", i, fates[i%3], texts)
+		}
+	}
+	var steps string
+	if err := b.pool.QueryRow(t.Context(), `select string_agg(step || ' ' || n, ', ' order by step) from (select step, count(*) n from campaign_recipients where status = 'sent' group by 1) x`).Scan(&steps); err != nil || (steps != "1 8" && steps != "0 4, 1 4") {
+		t.Errorf("sent at steps %s: %v", steps, err)
+	}
+}
+
+// knows puts a customer of an account into the phone book.
+func (w *world) knows(account, id, phone string) {
+	w.t.Helper()
+	chat, err := w.sys.db.ChatFor(w.t.Context(), account, switchboard.Recipient{ExternalID: id})
+	if err == nil {
+		err = w.sys.db.NotePhone(w.t.Context(), chat, phone)
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// What was said after the message was queued holds: a stop word, a block, an entry
+// of a stop-list. So does a cancel, and a pause holds until it is over.
+func TestCampaignGate(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	viber := w.account("viber", viberToken, nil)
+	people, to := w.vibers(8, "")
+	for _, c := range people {
+		c.SendText("hello")
+	}
+	pool := w.sys.db.Pool()
+	eventually(t, 20*time.Second, "everybody has written", func() bool {
+		var n int
+		return pool.QueryRow(t.Context(), `select count(*) from chats`).Scan(&n) == nil && n == len(people)
+	})
+	pause := func() {
+		if err := w.sys.db.SetAccountState(t.Context(), viber, switchboard.AccountPaused, "test"); err != nil {
+			t.Fatal(err)
+		}
+		w.sys.bus.Wake("accounts")
+		eventually(t, 10*time.Second, "the account is paused", func() bool { o, err := w.sys.registry.Get(t.Context(), viber); return err == nil && o.State == "paused" })
+	}
+	resume := func() {
+		if err := w.sys.db.SetAccountState(t.Context(), viber, switchboard.AccountActive, ""); err != nil {
+			t.Fatal(err)
+		}
+		w.sys.bus.Wake("accounts")
+	}
+	queued := func(b *bulk, n int) {
+		eventually(t, 10*time.Second, "the messages are queued", func() bool {
+			var got int
+			return pool.QueryRow(t.Context(), `select count(*) from outbox where campaign_id = $1`, b.id).Scan(&got) == nil && got == n
+		})
+	}
+	pause()
+	b := w.bulk(js{"name": "gate", "content": js{"text": "buy"}, "steps": []js{step(viber, nil)}, "stop_lists": []string{"vip"}}, to...)
+	b.do("start")
+	queued(b, len(to))
+	people[0].SendText("Стоп!")
+	people[1].Unsubscribe()
+	eventually(t, 10*time.Second, "the stop word was noted", func() bool {
+		var n int
+		return pool.QueryRow(t.Context(), `select (select count(*) from suppressions) + (select count(*) from customers where not reachable)`).Scan(&n) == nil && n == 2
+	})
+	b.exec(`insert into suppressions (list, kind, address, reason) values ('global', 1, $1, 'lawyers'), ('vip', 1, $2, ''), ('other', 1, $3, '')`, to[2].address, to[3].address, to[4].address)
+	resume()
+	b.ends("done", map[string]int{"skipped": 4, "read": 4})
+	for i, c := range people {
+		want := 0
+		if i > 3 {
+			want = 1
+		}
+		if n := len(got(c)); n != want {
+			t.Errorf("customer %d got %d messages, want %d\n%s", i, n, want, b.tell())
+		}
+	}
+	// The next campaign does not even queue them.
+	again := w.bulk(js{"name": "again", "content": js{"text": "buy more"}, "steps": []js{step(viber, nil)}, "stop_lists": []string{"vip"}}, to...)
+	again.do("start")
+	again.ends("done", map[string]int{"skipped": 4, "read": 4})
+	var made int
+	if err := pool.QueryRow(t.Context(), `select count(*) from campaign_sends where campaign_id = $1`, again.id).Scan(&made); err != nil || made != 4 {
+		t.Errorf("%d messages were made: %v", made, err)
+	}
+	// Who thinks better of it gets more.
+	people[0].SendText("СТАРТ")
+	eventually(t, 10*time.Second, "the word was noted", func() bool {
+		var n int
+		return pool.QueryRow(t.Context(), `select count(*) from suppressions where source = 'stop word'`).Scan(&n) == nil && n == 0
+	})
+
+	pause()
+	held := w.bulk(js{"name": "held", "content": js{"text": "wait"}, "steps": []js{step(viber, nil)}}, to[4:]...)
+	held.do("start")
+	queued(held, 4)
+	held.do("pause")
+	resume()
+	queued(held, 0)
+	if n := len(got(people[5])); n != 2 {
+		t.Errorf("a paused campaign sent: %d messages", n)
+	}
+	// What an operator says goes on.
+	chat, err := w.sys.db.ChatFor(t.Context(), viber, switchboard.Recipient{ExternalID: to[5].address})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := w.sys.db.SendMessage(t.Context(), queue.Send{ChatID: chat, Content: message.Content{Kind: message.KindText, Text: "answer"}, Sender: message.Sender{Kind: message.SenderOperator}}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 10*time.Second, "the answer comes", func() bool { return len(got(people[5])) == 3 })
+	held.do("resume")
+	held.ends("done", map[string]int{"read": 4})
+
+	pause()
+	gone := w.bulk(js{"name": "gone", "content": js{"text": "never"}, "steps": []js{step(viber, nil)}}, to[4:]...)
+	gone.do("start")
+	queued(gone, 4)
+	gone.do("cancel")
+	gone.ends("canceled", map[string]int{"canceled": 4})
+	resume()
+	queued(gone, 0)
+	for i, c := range people[4:] {
+		for _, text := range got(c) {
+			if text == "never" {
+				t.Errorf("customer %d got what was canceled", i)
+			}
+		}
+	}
+	eventually(t, 10*time.Second, "the cancel is finished", func() bool {
+		var done bool
+		return pool.QueryRow(t.Context(), `select finished_at is not null from campaigns where id = $1`, gone.id).Scan(&done) == nil && done
+	})
+}
+
+// A late success of the first step stops the second one, which waits for its
+// account, and is what is reported.
+func TestCampaignLateSuccess(t *testing.T) {
+	t.Parallel()
+	sim, base := simtest.StartConfig(t, simulator.Config{DeliveredAfter: 4 * time.Second})
+	w := startOn(t, sim, base, dbtest.URLOf(t), bytes.Repeat([]byte{5}, secret.KeySize), func(*config.Config) {})
+	viber, telegram := w.account("viber", viberToken, nil), w.account("telegram", telegramToken, nil)
+	people, to := w.vibers(3, "delivered")
+	for i, c := range people {
+		other, err := w.sim.Telegram(telegramToken).NewCustomer(simulator.CustomerSpec{FirstName: "T", Started: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		to[i] = whom{kind: queue.ByPhone, address: fmt.Sprintf("+7926000%04d", i)}
+		w.knows(viber, c.ID(), to[i].address)
+		w.knows(telegram, other.ID(), to[i].address)
+	}
+	if err := w.sys.db.SetAccountState(t.Context(), telegram, switchboard.AccountPaused, "test"); err != nil {
+		t.Fatal(err)
+	}
+	w.sys.bus.Wake("accounts")
+	b := w.bulk(js{"name": "late", "content": js{"text": "hi"}, "steps": []js{step(viber, js{"success": "delivered", "wait": "1s"}), step(telegram, nil)}}, to...)
+	b.do("start")
+	eventually(t, 10*time.Second, "the second step is queued", func() bool {
+		var n int
+		return b.pool.QueryRow(t.Context(), `select count(*) from campaign_sends where campaign_id = $1 and step = 1`, b.id).Scan(&n) == nil && n == len(to)
+	})
+	b.ends("done", map[string]int{"delivered": len(to)})
+	if err := w.sys.db.SetAccountState(t.Context(), telegram, switchboard.AccountActive, ""); err != nil {
+		t.Fatal(err)
+	}
+	w.sys.bus.Wake("accounts")
+	eventually(t, 10*time.Second, "the second step is taken back", func() bool {
+		var n int
+		return b.pool.QueryRow(t.Context(), `select count(*) from messages where account_id = $1 and status = 'canceled'`, telegram).Scan(&n) == nil && n == len(to)
+	})
+	var steps int
+	if err := b.pool.QueryRow(t.Context(), `select count(*) from campaign_recipients where campaign_id = $1 and step = 0`, b.id).Scan(&steps); err != nil || steps != len(to) {
+		t.Errorf("%d are reported of the first step: %v", steps, err)
+	}
+	if n := w.sim.Telegram(telegramToken).Rates().Sends; n > 0 {
+		t.Errorf("%d messages were sent over Telegram", n)
+	}
+}
+
+// What failed is tried again, and nothing else; everybody gets the message once.
+func TestCampaignRetry(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	viber := w.account("viber", viberToken, nil)
+	people, to := w.vibers(6, "")
+	for i := range 2 {
+		if err := people[i].Set(simulator.CustomerPatch{Receipts: new("failed")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := w.bulk(js{"name": "retry", "content": js{"text": "hi"}, "steps": []js{step(viber, js{"success": "delivered", "wait": "20s"})}}, to...)
+	b.do("start")
+	b.ends("done", map[string]int{"read": 4, "failed": 2})
+	for i := range 2 {
+		if err := people[i].Set(simulator.CustomerPatch{Receipts: new("seen")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n, _, err := w.sys.db.RetryCampaign(t.Context(), queue.Once{}, "test", b.id)
+	if err != nil || n != 2 {
+		t.Fatalf("%d are tried again: %v", n, err)
+	}
+	b.ends("done", map[string]int{"read": 6})
+	for i, c := range people {
+		want := 1
+		if i < 2 {
+			want = 2 // the first one was taken, and not delivered
+		}
+		if texts := got(c); len(texts) != want {
+			t.Errorf("customer %d got %q", i, texts)
+		}
+	}
+}
+
+// Nobody gets more messages of campaigns than a cap allows, over all campaigns, and
+// nobody two of one campaign.
+func TestCampaignFrequency(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	viber := w.account("viber", viberToken, nil)
+	people, to := w.vibers(4, "")
+	w.knows(viber, people[0].ID(), "+79260000001")
+	both := append(to, whom{kind: queue.ByPhone, address: "+79260000001"})
+	first := w.bulk(js{"name": "first", "content": js{"text": "1"}, "steps": []js{step(viber, nil)}}, both...)
+	first.do("start")
+	first.ends("done", map[string]int{"read": 4, "skipped": 1})
+	capped := js{"name": "second", "content": js{"text": "2"}, "steps": []js{step(viber, nil)}, "frequency_cap": js{"count": 2, "per": "1h"}}
+	second := w.bulk(capped, to[:2]...)
+	second.do("start")
+	second.ends("done", map[string]int{"read": 2})
+	third := w.bulk(capped, to...)
+	third.do("start")
+	third.ends("done", map[string]int{"read": 2, "skipped": 2})
+	for i, c := range people {
+		if texts := got(c); len(texts) != 2 {
+			t.Errorf("customer %d got %q", i, texts)
+		}
+	}
+}
+
+// An address that the platform keeps refusing is left out, and reported.
+func TestCampaignInactive(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	viber := w.account("viber", viberToken, nil)
+	people, to := w.vibers(2, "")
+	if err := people[0].Set(simulator.CustomerPatch{Receipts: new("none")}); err != nil {
+		t.Fatal(err)
+	}
+	people[0].SendText("hello")
+	pool := w.sys.db.Pool()
+	eventually(t, 10*time.Second, "the customer is known", func() bool {
+		var n int
+		return pool.QueryRow(t.Context(), `select count(*) from chats`).Scan(&n) == nil && n == 1
+	})
+	for i := range inactiveAfter {
+		b := w.bulk(js{"name": fmt.Sprint("try ", i), "content": js{"text": "hi"}, "steps": []js{step(viber, nil)}}, to...)
+		b.do("start")
+		b.ends("done", map[string]int{"sent": 1, "read": 1})
+		// The platform's late verdict, as the lanes would write it.
+		b.exec(`with m as (update messages m set status = 'failed', error = '{"kind": "recipient", "detail": "no such number"}' from campaign_recipients r
+				where r.campaign_id = $1 and r.n = 1 and m.id = r.message_id returning m.id, m.chat_id)
+			insert into events (type, chat_id, message_id) select 'message.updated', chat_id, id from m`, b.id)
+		eventually(t, 10*time.Second, "the failure is counted", func() bool {
+			var n int
+			return pool.QueryRow(t.Context(), `select coalesce(max(permanent_failures), 0) from address_health`).Scan(&n) == nil && n == i+1
+		})
+	}
+	b := w.bulk(js{"name": "left out", "content": js{"text": "hi"}, "steps": []js{step(viber, nil)}}, to...)
+	b.do("start")
+	b.ends("done", map[string]int{"read": 1, "skipped": 1})
+	people[0].SendText("I am here")
+	eventually(t, 10*time.Second, "the customer has written again", func() bool {
+		var n int
+		return pool.QueryRow(t.Context(), `select count(*) from messages where direction = 'in'`).Scan(&n) == nil && n == 2
+	})
+	b = w.bulk(js{"name": "forgiven", "content": js{"text": "hi"}, "steps": []js{step(viber, nil)}}, to...)
+	b.do("start")
+	b.ends("done", map[string]int{"sent": 1, "read": 1})
 }
