@@ -552,16 +552,19 @@ func (w *laneWriter) queueCustomers(batch *pgx.Batch) {
 				phones = append(phones, i)
 			}
 		}
-		// Rows that would not change are not written.
+		// Rows that would not change are passed over before the insert, which would lock
+		// each of them and write that.
 		batch.Queue(`insert into customers as c (id, account_id, external_id, name, username, phone, language, country, reachable)
 			select * from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::bool[])
+				as r (id, account_id, external_id, name, username, phone, language, country, reachable)
+			where not exists (select 1 from customers k where k.account_id = r.account_id and k.external_id = r.external_id
+				and (k.reachable or not r.reachable) and r.name in ('', k.name) and r.username in ('', k.username)
+				and r.phone in ('', k.phone) and r.language in ('', k.language) and r.country in ('', k.country))
 			on conflict (account_id, external_id) do update set
 				name = coalesce(nullif(excluded.name, ''), c.name), username = coalesce(nullif(excluded.username, ''), c.username),
 				phone = coalesce(nullif(excluded.phone, ''), c.phone),
 				language = coalesce(nullif(excluded.language, ''), c.language), country = coalesce(nullif(excluded.country, ''), c.country),
-				reachable = c.reachable or excluded.reachable, unreachable_reason = case when excluded.reachable then '' else c.unreachable_reason end
-			where (excluded.reachable and not c.reachable) or (excluded.name not in ('', c.name)) or (excluded.username not in ('', c.username))
-				or (excluded.phone not in ('', c.phone)) or (excluded.language not in ('', c.language)) or (excluded.country not in ('', c.country))`,
+				reachable = c.reachable or excluded.reachable, unreachable_reason = case when excluded.reachable then '' else c.unreachable_reason end`,
 			cols[0], cols[1], cols[2], cols[3], cols[4], cols[5], cols[6], cols[7], wrote)
 		for _, i := range phones {
 			batch.Queue(`insert into phone_book (phone, customer_id, account_id, platform, source)
