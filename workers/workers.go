@@ -187,7 +187,7 @@ func (w *Workers) Run(ctx context.Context) error {
 		Workers: registered,
 		Queues: map[string]river.QueueConfig{
 			queue.LaneQueue:    {MaxWorkers: 64, FetchCooldown: 2 * time.Millisecond, FetchPollInterval: 2 * time.Second},
-			queue.DeliverQueue: {MaxWorkers: w.cfg.Sends, FetchCooldown: 5 * time.Millisecond, FetchPollInterval: time.Second},
+			queue.DeliverQueue: {MaxWorkers: w.cfg.Sends, FetchCooldown: 20 * time.Millisecond, FetchPollInterval: time.Second},
 			queue.FetchQueue:   {MaxWorkers: w.cfg.Fetches, FetchCooldown: 20 * time.Millisecond, FetchPollInterval: 2 * time.Second},
 			queue.PictureQueue: {MaxWorkers: pictureJobs, FetchCooldown: 50 * time.Millisecond, FetchPollInterval: 5 * time.Second},
 		},
