@@ -31,6 +31,7 @@ type cli struct {
 	Account    accountCmd    `cmd:"" help:"Channel accounts."`
 	Operator   operatorCmd   `cmd:"" help:"Operators."`
 	Apikey     apikeyCmd     `cmd:"" help:"API keys of scripts."`
+	Campaign   campaignCmd   `cmd:"" help:"Campaigns: one thing to many."`
 	Message    messageCmd    `cmd:"" help:"Messages that failed."`
 	Quarantine quarantineCmd `cmd:"" help:"Updates that could not be decoded."`
 	Simulate   simulateCmd   `cmd:"" help:"The fake platforms alone."`

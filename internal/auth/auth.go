@@ -41,10 +41,16 @@ type Principal struct {
 	APIKeyName string
 	TokenHash  []byte    // of the session
 	ExpiresAt  time.Time // of the session
+	// Local names somebody with a hold of the installation itself (the command line),
+	// who works as Operator says.
+	Local string
 }
 
 // Name is for the audit journal and for files' owners.
 func (p Principal) Name() string {
+	if p.Local != "" {
+		return p.Local
+	}
 	if p.Operator != nil {
 		return "operator:" + p.Operator.ID
 	}
