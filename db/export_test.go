@@ -1,6 +1,12 @@
 package db
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // KnowDuplicatesFor sets how far into a week the week before is looked into.
 func (d *DB) KnowDuplicatesFor(horizon time.Duration) { d.dedup = horizon }
+
+// Check looks at the replica once, as Run does again and again.
+func (r *Reader) Check(ctx context.Context) { r.check(ctx) }
