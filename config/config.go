@@ -26,6 +26,7 @@ import (
 // as `SWITCHBOARD_DATABASE_URL`.
 type Config struct {
 	DatabaseURL string `name:"database-url" env:"SWITCHBOARD_DATABASE_URL" placeholder:"postgres://..." help:"Postgres; empty starts the machine's own Postgres under the data folder."`
+	ReplicaURL  string `name:"replica-url" env:"SWITCHBOARD_REPLICA_URL" placeholder:"postgres://..." help:"A replica of the database, for reports and what the loader reads; empty: none."`
 	DataDir     string `name:"data-dir" env:"SWITCHBOARD_DATA_DIR" default:"./data" help:"Embedded Postgres, disk files, generated key."`
 	HTTPAddr    string `name:"http-addr" env:"SWITCHBOARD_HTTP_ADDR" default:"127.0.0.1:8080" help:"Public listener."`
 	OpsAddr     string `name:"ops-addr" env:"SWITCHBOARD_OPS_ADDR" default:"127.0.0.1:9090" help:"Listener of /metrics, /healthz, /readyz, /debug/pprof/."`
@@ -82,6 +83,9 @@ func bad(key, value, allowed string) error {
 func (c *Config) Validate() error {
 	if c.DatabaseURL != "" && !strings.HasPrefix(c.DatabaseURL, "postgres://") && !strings.HasPrefix(c.DatabaseURL, "postgresql://") {
 		return bad("DATABASE_URL", "(hidden)", "postgres://user:password@host:port/database, or nothing for the embedded Postgres")
+	}
+	if c.ReplicaURL != "" && !strings.HasPrefix(c.ReplicaURL, "postgres://") && !strings.HasPrefix(c.ReplicaURL, "postgresql://") {
+		return bad("REPLICA_URL", "(hidden)", "postgres://user:password@host:port/database, or nothing to read from the database itself")
 	}
 	for key, addr := range map[string]string{"HTTP_ADDR": c.HTTPAddr, "OPS_ADDR": c.OpsAddr} {
 		_, port, err := net.SplitHostPort(addr)

@@ -80,6 +80,8 @@ func TestValidate(t *testing.T) {
 		{nil, ""},
 		{[]string{"--database-url=postgres://u:hush@db/x", "--public-url=https://chat.example.org", "--zookeeper-servers=a:2181,b:2181", "--master-key=" + good, "--fetch-allow=10.0.0.0/8,files.local:9000", "--trusted-proxies=10.0.0.1,fd00::/8", "--allowed-origins=https://desk.example.org,http://127.0.0.1:5173/"}, ""},
 		{[]string{"--database-url=mysql://u:hush@db/x"}, "SWITCHBOARD_DATABASE_URL="},
+		{[]string{"--replica-url=postgres://u:hush@db2/x"}, ""},
+		{[]string{"--replica-url=mysql://u:hush@db/x"}, "SWITCHBOARD_REPLICA_URL="},
 		{[]string{"--http-addr=8080"}, "SWITCHBOARD_HTTP_ADDR="},
 		{[]string{"--ops-addr=127.0.0.1:99999"}, "SWITCHBOARD_OPS_ADDR="},
 		{[]string{"--public-url=chat.example.org"}, "SWITCHBOARD_PUBLIC_URL="},

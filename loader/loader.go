@@ -31,7 +31,7 @@ type Store interface {
 	Message(ctx context.Context, id string) (message.Message, error)
 	Timeline(ctx context.Context, id string) ([]switchboard.TimelineEntry, error)
 	FindCustomers(ctx context.Context, phone string) ([]switchboard.PhoneEntry, error)
-	Administration
+	Reports
 }
 
 // Accounts gives opened channels; *channels.Registry is one.
@@ -46,12 +46,14 @@ type Loader struct {
 	store    Store
 	accounts Accounts
 	admin    *Admin
+	reports  *reporter
 	log      *slog.Logger
 }
 
-// New returns a loader.
-func New(store Store, accounts Accounts, admin *Admin, log *slog.Logger) *Loader {
-	return &Loader{store: store, accounts: accounts, admin: admin, log: log}
+// New returns a loader that makes up to reportsAtOnce reports at a time.
+func New(store Store, accounts Accounts, admin *Admin, reportsAtOnce int, log *slog.Logger) *Loader {
+	reports := &reporter{reports: store, admin: admin, slots: make(chan struct{}, reportsAtOnce)}
+	return &Loader{store: store, accounts: accounts, admin: admin, reports: reports, log: log}
 }
 
 type chatsInput struct {
@@ -100,6 +102,7 @@ func (l *Loader) Register(api huma.API) {
 	restapi.Register(api, restapi.Supervisor, http.MethodGet, "/api/v1/customers", "findCustomers", "History", "Search the phone book", l.findCustomers)
 	restapi.Register(api, restapi.Any, http.MethodGet, "/api/v1/accounts/{id}/capabilities", "getCapabilities", "Accounts",
 		"What an account can send and receive, with its limits", l.capabilities)
+	l.reports.register(api)
 	l.admin.register(api, l)
 }
 

@@ -34,6 +34,10 @@ func (doctorCmd) Run(ctx context.Context, cfg *config.Config) error {
 	}
 	defer c.close()
 	report("database", c.db.Ping(ctx), "reachable, on this version's schema")
+	if cfg.ReplicaURL != "" {
+		replica, err := checkReplica(ctx, cfg, c)
+		report("replica", err, replica)
+	}
 	if len(cfg.ZooKeeperServers) == 0 {
 		report("bus", nil, "in-process: one process only")
 	} else {
@@ -69,6 +73,19 @@ func (doctorCmd) Run(ctx context.Context, cfg *config.Config) error {
 		return fmt.Errorf("%d of the checks failed", failed)
 	}
 	return nil
+}
+
+func checkReplica(ctx context.Context, cfg *config.Config, c *core) (string, error) {
+	reader, err := db.OpenReader(ctx, c.db, db.ReaderConfig{PrimaryURL: c.url, ReplicaURL: cfg.ReplicaURL}, c.log)
+	if err != nil {
+		return "", err
+	}
+	defer reader.Close()
+	replica := reader.Replica()
+	if !replica.Up {
+		return "", fmt.Errorf("not used, reads go to the primary: it does not answer, or is too far behind (%s, as last seen)", replica.Lag)
+	}
+	return fmt.Sprintf("used for reads, %s behind", replica.Lag), nil
 }
 
 func checkZooKeeper(ctx context.Context, cfg *config.Config, c *core) error {

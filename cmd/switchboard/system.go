@@ -241,6 +241,7 @@ type system struct {
 	metrics *prometheus.Registry
 	beat    *heartbeat
 	router  chi.Router
+	reader  *db.Reader     // with the role loader
 	parts   []func() error // further conditions of readiness
 }
 
@@ -393,7 +394,15 @@ func (s *system) addRoles(ctx context.Context) error {
 		})
 	}
 	if s.has("loader") {
-		loader.New(s.db, s.registry, s.admin, s.log).Register(api)
+		reader, err := db.OpenReader(ctx, s.db, db.ReaderConfig{PrimaryURL: s.url, ReplicaURL: s.cfg.ReplicaURL}, s.log.With("part", "reader"))
+		if err != nil {
+			return err
+		}
+		s.closers = append(s.closers, reader.Close)
+		s.reader = reader
+		s.group.Add(service.Part{Name: "reader", Run: reader.Run, Budget: 5 * time.Second})
+		watchReplica(s.metrics, reader)
+		loader.New(reader, s.registry, s.admin, db.ReportsAtOnce, s.log).Register(api)
 	}
 	document, err := restapi.Document(fullAPI())
 	if err != nil {
@@ -438,7 +447,7 @@ func fullAPI() huma.API {
 	campaigns.NewAPI(campaigns.Deps{}).Register(api)
 	campaigns.Describe(api)
 	restapi.RegisterSessions(api, nil)
-	loader.New(nil, nil, loader.NewAdmin(nil, nil, "", nil), quiet).Register(api)
+	loader.New(nil, nil, loader.NewAdmin(nil, nil, "", nil), 1, quiet).Register(api)
 	restapi.Describe(api)
 	return api
 }
@@ -487,6 +496,13 @@ func (s *system) opsHandler() http.Handler {
 			return
 		}
 		fmt.Fprintln(w, "ready")
+		if s.reader != nil {
+			if replica := s.reader.Replica(); replica.Configured && !replica.Up {
+				fmt.Fprintln(w, "the replica is away or too far behind: reads go to the primary")
+			} else if replica.Configured {
+				fmt.Fprintf(w, "the replica is used for reads, %s behind\n", replica.Lag)
+			}
+		}
 	})
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
@@ -494,6 +510,24 @@ func (s *system) opsHandler() http.Handler {
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	return mux
+}
+
+// watchReplica makes the metrics of a replica, where there is one.
+func watchReplica(registry prometheus.Registerer, reader *db.Reader) {
+	if !reader.Replica().Configured {
+		return
+	}
+	registry.MustRegister(
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "switchboard_replica_up", Help: "1 while the replica is used for reads."}, func() float64 {
+			if reader.Replica().Up {
+				return 1
+			}
+			return 0
+		}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "switchboard_replica_lag_seconds", Help: "How far the replica is behind, in steps of the heartbeat (2 s)."},
+			func() float64 { return reader.Replica().Lag.Seconds() }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "switchboard_replica_fallbacks_total", Help: "Reads that went to the primary because the replica could not be used."},
+			func() float64 { return float64(reader.Replica().Fallbacks) }))
 }
 
 func (s *system) readiness(ctx context.Context) error {

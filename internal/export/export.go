@@ -60,6 +60,9 @@ type Options struct {
 	// Location is the time zone of times; nil is UTC. CSV, NDJSON and JSON have the
 	// offset beside the time (RFC 3339), an XLSX cell holds the local time alone.
 	Location *time.Location
+	// Head are further members of a JSON's object, before the items: a struct or map,
+	// or nil.
+	Head any
 	// BOM begins a CSV with a byte order mark, without which Excel reads UTF-8 as
 	// something else.
 	BOM bool

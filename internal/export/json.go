@@ -27,7 +27,17 @@ func newJSON(out io.Writer, columns []string, o *Options, lines bool) (Writer, e
 		w.keys = append(w.keys, append(append([]byte{"{,"[min(i, 1)]}, key...), ':'))
 	}
 	if !lines {
-		_, _ = w.buf.WriteString(`{"items":[`) // a fault shows at the next write
+		head := []byte("{")
+		if o.Head != nil {
+			text, err := json.Marshal(o.Head)
+			if err != nil {
+				return nil, fmt.Errorf("writing the head of a table: %w", err)
+			}
+			if head = text[:len(text)-1]; len(head) > 1 {
+				head = append(head, ',')
+			}
+		}
+		_, _ = w.buf.Write(append(head, `"items":[`...)) // a fault shows at the next write
 	}
 	return w, nil
 }

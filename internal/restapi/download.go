@@ -2,7 +2,6 @@ package restapi
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"mime"
 	"net/http"
@@ -65,7 +64,8 @@ func Download(t Table) *huma.StreamResponse {
 			return
 		}
 		if !out.began && hc.Context().Err() == nil {
-			p, _ := errors.AsType[*problem.Error](Fail(hc.Context(), late(ctx, err)))
+			p := problem.From(Fail(hc.Context(), late(ctx, err)))
+			_ = out.ctl.SetWriteDeadline(time.Now().Add(downloadIdle)) // that of the request may be over
 			problem.Send(w, p)
 			return
 		}
