@@ -48,7 +48,7 @@ func (t tokens) Token(_ context.Context, token string) (auth.Principal, error) {
 }
 
 type office struct {
-	t        *testing.T
+	t        testing.TB
 	pool     *pgxpool.Pool
 	db       *db.DB
 	url      string
@@ -57,7 +57,7 @@ type office struct {
 }
 
 // open serves the loader's API over store, or over the test's database when it is nil.
-func open(t *testing.T, store loader.Store) *office {
+func open(t testing.TB, store loader.Store) *office {
 	t.Helper()
 	o := &office{t: t, pool: dbtest.New(t)}
 	quiet := slog.New(slog.DiscardHandler)

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"time"
+	"unicode/utf8"
 )
 
 type jsonWriter struct {
@@ -59,17 +61,27 @@ func (w *jsonWriter) Row(cells ...any) error {
 		if err != nil {
 			return err
 		}
+		w.row = append(w.row, w.keys[i]...)
 		switch t := v.(type) {
+		case nil:
+			w.row = append(w.row, "null"...)
+		case string:
+			w.row = appendText(w.row, t)
+		case bool:
+			w.row = strconv.AppendBool(w.row, t)
+		case int64:
+			w.row = strconv.AppendInt(w.row, t, 10)
 		case time.Time:
-			v = t.In(w.loc).Format(stamp)
+			w.row = append(t.In(w.loc).AppendFormat(append(w.row, '"'), stamp), '"')
 		case time.Duration:
-			v = t.Seconds()
+			w.row = strconv.AppendFloat(w.row, t.Seconds(), 'f', -1, 64)
+		case float64:
+			text, err := json.Marshal(t)
+			if err != nil { // not a number
+				return fmt.Errorf("writing a cell: %w", err)
+			}
+			w.row = append(w.row, text...)
 		}
-		text, err := json.Marshal(v)
-		if err != nil {
-			return fmt.Errorf("writing a cell: %w", err)
-		}
-		w.row = append(append(w.row, w.keys[i]...), text...)
 	}
 	w.row = append(w.row, '}')
 	if w.lines {
@@ -90,3 +102,14 @@ func (w *jsonWriter) Close() error {
 
 // Abort implements Writer.
 func (w *jsonWriter) Abort() {}
+
+// appendText appends a string as JSON. Most need no escapes.
+func appendText(row []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c == '"' || c == '\\' || c >= utf8.RuneSelf {
+			text, _ := json.Marshal(s) // of a string there is no error
+			return append(row, text...)
+		}
+	}
+	return append(append(append(row, '"'), s...), '"')
+}
