@@ -297,3 +297,21 @@ func TestPausedAccountParks(t *testing.T) {
 		t.Errorf("%v %v", accounts, err)
 	}
 }
+
+// A send that was cut off, was claimed anew and could not be tried, is still one
+// that was cut off.
+func TestUnsentStaysCutOff(t *testing.T) {
+	t.Parallel()
+	d, pool := open(t)
+	id := waitingChats(t, d, pool, account(t, d), "c", 1, queue.PriorityConversation)[0]
+	c := claim(t, d, unlimited, id)[0]
+	if c.State != queue.ClaimWork || c.Orphan {
+		t.Fatalf("%+v", c)
+	}
+	for range 2 { // the owner is not known as a process: dead
+		if c = claim(t, d, unlimited, id)[0]; c.State != queue.ClaimWork || !c.Orphan {
+			t.Fatalf("%+v", c)
+		}
+		step(t, d, node, []queue.Outcome{{Claim: &c, Kind: queue.OutcomeUnsent}})
+	}
+}

@@ -468,7 +468,8 @@ func (s *step) queueOutcome(batch *pgx.Batch, o *queue.Outcome, detail string) {
 		batch.Queue(`update outbox set part = part + 1, limits = $4, sending = false, attempt = 0 where `+mine, c.OutboxID, c.Attempt, s.node, o.Limits)
 	case queue.OutcomeUnsent:
 		// Its slot stays its own; the next claim sees how late it is.
-		batch.Queue(`update outbox set sending = false, attempt = attempt - 1, reserved = not_before > '-infinity' where `+mine, c.OutboxID, c.Attempt, s.node)
+		// One whose attempt before was cut off is still that: nobody's, under way.
+		batch.Queue(`update outbox set sending = $4, owner = '', attempt = attempt - 1, reserved = not_before > '-infinity' where `+mine, c.OutboxID, c.Attempt, s.node, c.Orphan)
 	case queue.OutcomeRetry, queue.OutcomeAccount:
 		log("attempt")
 		after := o.After

@@ -158,7 +158,7 @@ func (w *Workers) send(ctx context.Context, c *queue.Claim) *queue.Outcome {
 	o := &queue.Outcome{Claim: c, Log: queue.AttemptLog{Op: c.Op, Attempt: c.Attempt, Part: c.Part, Node: w.cfg.Node, Started: time.Now().UTC()}}
 	account, err := w.deps.Accounts.Get(ctx, c.AccountID)
 	if err != nil {
-		o.Kind, o.After, o.Log.Outcome = queue.OutcomeRetry, 5*time.Second, "account unavailable"
+		o.Kind = queue.OutcomeUnsent // its chat is parked with the next claim
 		return o
 	}
 	// First of all: a retry forgets that the attempt before was cut off.

@@ -28,6 +28,21 @@ func TestCutOffSendIsNotPutOff(t *testing.T) {
 	}
 }
 
+// When the account can't be opened at the moment, it stays one that was cut off.
+func TestCutOffSendWithoutAccount(t *testing.T) {
+	t.Parallel()
+	w := &Workers{stopping: make(chan struct{}), deps: Deps{Accounts: noAccount{}}}
+	if o := w.send(t.Context(), &queue.Claim{AccountID: "a", Orphan: true}); o.Kind != queue.OutcomeUnsent {
+		t.Errorf("%+v", o)
+	}
+}
+
+type noAccount struct{}
+
+func (noAccount) Get(context.Context, string) (*channels.Opened, error) {
+	return nil, channels.ErrNoAccount
+}
+
 type oneAccount struct{ opened *channels.Opened }
 
 func (a oneAccount) Get(context.Context, string) (*channels.Opened, error) { return a.opened, nil }
