@@ -12,6 +12,7 @@
 //	filestore   files: S3 or disk, the /files endpoints, signed links
 //	edge        the public face: webhooks, pollers, the send API
 //	workers     inbound lanes, outbound delivery, file fetches, housekeeping
+//	callbacks   tells scripts what becomes of their messages
 //	chathub     operators: WebSocket, JSON-RPC, sessions, assignment
 //	loader      reads and administration over REST
 //	web         the operators' desk

@@ -2,6 +2,10 @@ package switchboard
 
 import (
 	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -90,7 +94,23 @@ type AuditEntry struct {
 	Action string          `json:"action"`
 	Target string          `json:"target"`
 	Detail json.RawMessage `json:"detail"`
+	// Address is where the actor was; "" for the command line and the system.
+	Address string          `json:"address" doc:"IP address of the actor; empty for the command line and the system"`
+	Before  json.RawMessage `json:"before" doc:"what was, without secrets; null when there was nothing, or nothing is known"`
+	After   json.RawMessage `json:"after"`
 }
+
+// AuditFilter picks entries of the audit journal; empty fields pick all.
+type AuditFilter struct {
+	Actor, Target string
+	Action        string // "account.set", or what begins with "account." for "account.*"
+	From, To      *time.Time
+	Before        int64 // id: only older ones
+}
+
+// Change is an audit entry's detail when something was changed: what was, what is,
+// and what else is to be said. Secrets are not part of it.
+type Change struct{ Before, After, Detail any }
 
 // OperatorChange is what SetOperator changes; nil fields stay.
 type OperatorChange struct {
@@ -99,6 +119,7 @@ type OperatorChange struct {
 	Skills                     *[]string
 	Capacity                   *int
 	Disabled                   *bool
+	AllowFrom                  *[]string // networks, see Networks
 }
 
 // APIKey is a script's key; the key itself is kept as a hash only.
@@ -108,6 +129,50 @@ type APIKey struct {
 	CreatedAt time.Time  `json:"created_at"`
 	UsedAt    *time.Time `json:"used_at"`
 	RevokedAt *time.Time `json:"revoked_at"`
+	KeyLimits
+}
+
+// KeyLimits is what an API key may.
+type KeyLimits struct {
+	Rate      float64    `json:"rate" minimum:"0" maximum:"100000" doc:"requests per second to one process; 0: no limit"`
+	Burst     int        `json:"burst" minimum:"0" maximum:"100000" doc:"requests at once, when there is a rate; 0: a second's"`
+	Daily     int64      `json:"daily" minimum:"0" doc:"messages per day (UTC), over all processes; 0: no limit"`
+	AllowFrom []string   `json:"allow_from" nullable:"false" maxItems:"100" doc:"networks from which it may be used, like 192.0.2.0/24; none: everywhere"`
+	ExpiresAt *time.Time `json:"expires_at"`
+}
+
+// KeyChange is what SetAPIKey changes; nil fields stay. The zero time takes the
+// expiry away.
+type KeyChange struct {
+	Name      *string
+	Rate      *float64
+	Burst     *int
+	Daily     *int64
+	AllowFrom *[]string
+	ExpiresAt *time.Time
+}
+
+// Networks reads a list of addresses and networks, and returns it in one form. The
+// error is ErrInvalid and says what would be right.
+func Networks(list []string) ([]string, error) {
+	out := make([]string, 0, len(list))
+	for _, s := range list {
+		s = strings.TrimSpace(s)
+		p, err := netip.ParsePrefix(s)
+		if a, aerr := netip.ParseAddr(s); aerr == nil {
+			a = a.Unmap().WithZone("")
+			p, err = netip.PrefixFrom(a, a.BitLen()), nil
+		}
+		if err != nil || (p.Addr().Is4In6() && p.Bits() < 96) {
+			return nil, fmt.Errorf("allow_from %q: use addresses or networks, like 192.0.2.7 or 2001:db8::/32: %w", s, ErrInvalid)
+		}
+		if p.Addr().Is4In6() {
+			p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+		}
+		out = append(out, p.Masked().String())
+	}
+	slices.Sort(out)
+	return slices.Compact(out), nil
 }
 
 // Recipient is whom a script writes to: exactly one field is set.

@@ -155,6 +155,7 @@ type Operator struct {
 	Capacity  int       `json:"capacity"` // chats at once; 0 is no limit
 	Presence  Presence  `json:"presence,omitempty"`
 	Disabled  bool      `json:"disabled,omitempty"`
+	AllowFrom []string  `json:"allow_from,omitempty" nullable:"false" doc:"networks from which they may log in and work; none: everywhere"`
 	CreatedAt time.Time `json:"created_at"`
 }
 

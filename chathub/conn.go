@@ -95,6 +95,14 @@ type conn struct {
 	closeLater int           // close code for when it has been answered
 }
 
+// isRefused tells of sessions that may not be used from where they are: signing in
+// again tells why.
+func isRefused(err error) bool {
+	_, elsewhere := errors.AsType[*auth.AddressError](err)
+	_, tooOften := errors.AsType[*auth.RateError](err)
+	return elsewhere || tooOften
+}
+
 // Handler answers GET /ws/v1: it takes the connection over from the HTTP server.
 func (h *Hub) Handler() http.Handler {
 	return http.HandlerFunc(h.serve)
@@ -114,7 +122,7 @@ func (h *Hub) serve(w http.ResponseWriter, r *http.Request) {
 	p, err := h.deps.Auth.Request(r)
 	c := &conn{hub: h, done: make(chan struct{}), born: time.Now()}
 	switch {
-	case errors.Is(err, auth.ErrNoToken), errors.Is(err, auth.ErrBadToken), err == nil && p.Operator == nil:
+	case errors.Is(err, auth.ErrNoToken), errors.Is(err, auth.ErrBadToken), isRefused(err), err == nil && p.Operator == nil:
 		// Browsers don't show the status of a refused upgrade, but they show a close code.
 		c.refused = closeNotSignedIn
 	case err != nil:

@@ -24,7 +24,7 @@ func TestWhoMayConnect(t *testing.T) {
 	key, keyHash := secret.NewToken()
 	key = auth.KeyPrefix + key
 	keyHash = secret.HashToken(key)
-	if _, err := w.d.AddAPIKey(t.Context(), "script", keyHash); err != nil {
+	if _, err := w.d.AddAPIKey(t.Context(), switchboard.APIKey{Name: "script"}, keyHash); err != nil {
 		t.Fatal(err)
 	}
 	over, overHash := secret.NewToken()

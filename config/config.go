@@ -44,6 +44,8 @@ type Config struct {
 	MasterKey  string   `name:"master-key" env:"SWITCHBOARD_MASTER_KEY" help:"32 bytes, base64; encrypts platform secrets. Generated into the data folder when empty and Postgres is embedded."`
 	FetchAllow []string `name:"fetch-allow" env:"SWITCHBOARD_FETCH_ALLOW" placeholder:"HOST|CIDR,..." help:"Hosts and CIDRs outside the public ranges that file fetches may reach."`
 
+	CallbackAllow []string `name:"callback-allow" env:"SWITCHBOARD_CALLBACK_ALLOW" placeholder:"HOST|CIDR,..." help:"Hosts, host:port pairs and CIDRs outside the public ranges that status callbacks may be posted to, besides those of SWITCHBOARD_FETCH_ALLOW."`
+
 	AllowedOrigins []string `name:"allowed-origins" env:"SWITCHBOARD_ALLOWED_ORIGINS" placeholder:"https://...,..." help:"Origins of web pages that may open the operators' WebSocket, besides our own."`
 
 	TrustedProxies []string `name:"trusted-proxies" env:"SWITCHBOARD_TRUSTED_PROXIES" placeholder:"CIDR,..." help:"Proxies whose X-Forwarded-For is believed, for counting failed logins by client; empty: none."`
@@ -130,6 +132,13 @@ func (c *Config) Validate() error {
 		if strings.Contains(a, "/") {
 			if _, err := netip.ParsePrefix(a); err != nil {
 				return bad("FETCH_ALLOW", a, "hosts, host:port or CIDRs like 10.0.0.0/8, separated by commas")
+			}
+		}
+	}
+	for _, a := range c.CallbackAllow {
+		if strings.Contains(a, "/") {
+			if _, err := netip.ParsePrefix(a); err != nil {
+				return bad("CALLBACK_ALLOW", a, "hosts, host:port or CIDRs like 10.0.0.0/8, separated by commas")
 			}
 		}
 	}

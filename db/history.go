@@ -155,16 +155,3 @@ func (d *DB) FindCustomers(ctx context.Context, phone string) ([]switchboard.Pho
 	}
 	return list, nil
 }
-
-// AuditLog returns the journal below an id, newest first; 0 starts at the end.
-func (d *DB) AuditLog(ctx context.Context, before int64, limit int) ([]switchboard.AuditEntry, error) {
-	rows, err := d.pool.Query(ctx, `select id, at, actor, action, target, detail from audit where ($1 = 0 or id < $1) order by id desc limit $2`, before, limit)
-	if err != nil {
-		return nil, fmt.Errorf("reading the audit journal: %w", err)
-	}
-	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[switchboard.AuditEntry])
-	if err != nil {
-		return nil, fmt.Errorf("reading the audit journal: %w", err)
-	}
-	return list, nil
-}

@@ -10,13 +10,14 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"switchboard"
+	"switchboard/internal/queue"
 )
 
-const operatorColumns = `id, login, name, role, avatar, skills, capacity, presence, disabled, created_at`
+const operatorColumns = `id, login, name, role, avatar, skills, capacity, presence, disabled, allow_from, created_at`
 
 func scanOperator(row pgx.CollectableRow) (switchboard.Operator, error) {
 	var o switchboard.Operator
-	err := row.Scan(&o.ID, &o.Login, &o.Name, &o.Role, &o.Avatar, &o.Skills, &o.Capacity, &o.Presence, &o.Disabled, &o.CreatedAt)
+	err := row.Scan(&o.ID, &o.Login, &o.Name, &o.Role, &o.Avatar, &o.Skills, &o.Capacity, &o.Presence, &o.Disabled, &o.AllowFrom, &o.CreatedAt)
 	utc(&o.CreatedAt)
 	return o, err
 }
@@ -24,8 +25,8 @@ func scanOperator(row pgx.CollectableRow) (switchboard.Operator, error) {
 // AddOperator stores a new operator; a login that is taken is ErrConflict.
 func (d *DB) AddOperator(ctx context.Context, o switchboard.Operator, passwordHash string) (switchboard.Operator, error) {
 	o.ID = NewID()
-	_, err := d.pool.Exec(ctx, `insert into operators (id, login, name, role, avatar, password_hash, skills, capacity) values ($1, $2, $3, $4, $5, $6, $7, $8)`,
-		o.ID, o.Login, o.Name, o.Role, o.Avatar, passwordHash, append([]string{}, o.Skills...), o.Capacity)
+	_, err := d.pool.Exec(ctx, `insert into operators (id, login, name, role, avatar, password_hash, skills, capacity, allow_from) values ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+		o.ID, o.Login, o.Name, o.Role, o.Avatar, passwordHash, append([]string{}, o.Skills...), o.Capacity, append([]string{}, o.AllowFrom...))
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && pg.Code == "23505" {
 		return o, fmt.Errorf("login %q is taken: %w", o.Login, switchboard.ErrConflict)
@@ -36,19 +37,20 @@ func (d *DB) AddOperator(ctx context.Context, o switchboard.Operator, passwordHa
 	return d.Operator(ctx, o.ID)
 }
 
-// SetOperator changes an operator. A new password, role or disabling ends their sessions.
+// SetOperator changes an operator. A new password, role, list of
+// networks, or disabling ends their sessions.
 func (d *DB) SetOperator(ctx context.Context, id string, c switchboard.OperatorChange) (switchboard.Operator, error) {
 	err := d.tx(ctx, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `update operators set name = coalesce($2, name), avatar = coalesce($3, avatar), password_hash = coalesce($4, password_hash),
-			role = coalesce($5, role), skills = coalesce($6, skills), capacity = coalesce($7, capacity), disabled = coalesce($8, disabled) where id = $1`,
-			id, c.Name, c.Avatar, c.PasswordHash, c.Role, c.Skills, c.Capacity, c.Disabled)
+			role = coalesce($5, role), skills = coalesce($6, skills), capacity = coalesce($7, capacity), disabled = coalesce($8, disabled), allow_from = coalesce($9, allow_from) where id = $1`,
+			id, c.Name, c.Avatar, c.PasswordHash, c.Role, c.Skills, c.Capacity, c.Disabled, c.AllowFrom)
 		if err != nil {
 			return fmt.Errorf("changing operator: %w", err)
 		}
 		if tag.RowsAffected() == 0 {
 			return fmt.Errorf("operator %s: %w", id, switchboard.ErrNotFound)
 		}
-		if c.PasswordHash != nil || c.Role != nil || (c.Disabled != nil && *c.Disabled) {
+		if c.PasswordHash != nil || c.Role != nil || c.AllowFrom != nil || (c.Disabled != nil && *c.Disabled) {
 			if _, err := tx.Exec(ctx, `delete from sessions where operator_id = $1`, id); err != nil {
 				return fmt.Errorf("ending the operator's sessions: %w", err)
 			}
@@ -153,13 +155,13 @@ func (d *DB) AddSession(ctx context.Context, operatorID string, tokenHash []byte
 // Session returns the operator of a live session, and when it expires.
 func (d *DB) Session(ctx context.Context, tokenHash []byte) (switchboard.Operator, time.Time, error) {
 	var expires time.Time
-	rows, err := d.pool.Query(ctx, `select o.id, o.login, o.name, o.role, o.avatar, o.skills, o.capacity, o.presence, o.disabled, o.created_at, s.expires_at
+	rows, err := d.pool.Query(ctx, `select o.id, o.login, o.name, o.role, o.avatar, o.skills, o.capacity, o.presence, o.disabled, o.allow_from, o.created_at, s.expires_at
 		from sessions s join operators o on o.id = s.operator_id where s.token_hash = $1 and s.expires_at > now() and not o.disabled`, tokenHash)
 	if err != nil {
 		return switchboard.Operator{}, expires, fmt.Errorf("reading session: %w", err)
 	}
 	o, err := pgx.CollectExactlyOneRow(rows, func(row pgx.CollectableRow) (o switchboard.Operator, err error) {
-		err = row.Scan(&o.ID, &o.Login, &o.Name, &o.Role, &o.Avatar, &o.Skills, &o.Capacity, &o.Presence, &o.Disabled, &o.CreatedAt, &expires)
+		err = row.Scan(&o.ID, &o.Login, &o.Name, &o.Role, &o.Avatar, &o.Skills, &o.Capacity, &o.Presence, &o.Disabled, &o.AllowFrom, &o.CreatedAt, &expires)
 		return o, err
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -231,30 +233,68 @@ func (d *DB) LoginSucceeded(ctx context.Context, keys []string) error {
 	return nil
 }
 
+const keyColumns = `id, name, created_at, used_at, revoked_at, rate, burst, daily, allow_from, expires_at`
+
+func scanKey(row pgx.CollectableRow) (k switchboard.APIKey, err error) {
+	err = row.Scan(&k.ID, &k.Name, &k.CreatedAt, &k.UsedAt, &k.RevokedAt, &k.Rate, &k.Burst, &k.Daily, &k.AllowFrom, &k.ExpiresAt)
+	utc(&k.CreatedAt, k.UsedAt, k.RevokedAt, k.ExpiresAt)
+	return k, err
+}
+
 // AddAPIKey stores a key by its hash.
-func (d *DB) AddAPIKey(ctx context.Context, name string, hash []byte) (switchboard.APIKey, error) {
-	k := switchboard.APIKey{ID: NewID(), Name: name}
-	if err := d.pool.QueryRow(ctx, `insert into api_keys (id, name, key_hash) values ($1, $2, $3) returning created_at`, k.ID, name, hash).Scan(&k.CreatedAt); err != nil {
+func (d *DB) AddAPIKey(ctx context.Context, k switchboard.APIKey, hash []byte) (switchboard.APIKey, error) {
+	k.ID, k.AllowFrom = NewID(), append([]string{}, k.AllowFrom...)
+	err := d.pool.QueryRow(ctx, `insert into api_keys (id, name, key_hash, rate, burst, daily, allow_from, expires_at) values ($1, $2, $3, $4, $5, $6, $7, $8) returning created_at`,
+		k.ID, k.Name, hash, k.Rate, k.Burst, k.Daily, k.AllowFrom, k.ExpiresAt).Scan(&k.CreatedAt)
+	if err != nil {
 		return k, fmt.Errorf("storing API key: %w", err)
 	}
-	utc(&k.CreatedAt)
+	utc(&k.CreatedAt, k.ExpiresAt)
 	return k, nil
 }
 
 // APIKeys returns all keys, the revoked ones too.
 func (d *DB) APIKeys(ctx context.Context) ([]switchboard.APIKey, error) {
-	rows, err := d.pool.Query(ctx, `select id, name, created_at, used_at, revoked_at from api_keys order by created_at`)
+	return d.apiKeys(ctx, "true")
+}
+
+// APIKey returns one key, or ErrNotFound.
+func (d *DB) APIKey(ctx context.Context, id string) (switchboard.APIKey, error) {
+	list, err := d.apiKeys(ctx, "id::text = $1", id)
+	if err == nil && len(list) == 0 {
+		err = fmt.Errorf("API key %s: %w", id, switchboard.ErrNotFound)
+	}
+	if err != nil {
+		return switchboard.APIKey{}, err
+	}
+	return list[0], nil
+}
+
+func (d *DB) apiKeys(ctx context.Context, where string, args ...any) ([]switchboard.APIKey, error) {
+	rows, err := d.pool.Query(ctx, `select `+keyColumns+` from api_keys where `+where+` order by created_at`, args...)
 	if err != nil {
 		return nil, fmt.Errorf("reading API keys: %w", err)
 	}
-	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[switchboard.APIKey])
+	list, err := pgx.CollectRows(rows, scanKey)
 	if err != nil {
 		return nil, fmt.Errorf("reading API keys: %w", err)
-	}
-	for i := range list {
-		utc(&list[i].CreatedAt, list[i].UsedAt, list[i].RevokedAt)
 	}
 	return list, nil
+}
+
+// SetAPIKey changes what a key may. One that was revoked is ErrNotFound.
+func (d *DB) SetAPIKey(ctx context.Context, id string, c switchboard.KeyChange) (switchboard.APIKey, error) {
+	forever := c.ExpiresAt != nil && c.ExpiresAt.IsZero()
+	tag, err := d.pool.Exec(ctx, `update api_keys set name = coalesce($2, name), rate = coalesce($3, rate), burst = coalesce($4, burst), daily = coalesce($5, daily),
+		allow_from = coalesce($6, allow_from), expires_at = case when $8 then null else coalesce($7, expires_at) end where id::text = $1 and revoked_at is null`,
+		id, c.Name, c.Rate, c.Burst, c.Daily, c.AllowFrom, c.ExpiresAt, forever)
+	if err != nil {
+		return switchboard.APIKey{}, fmt.Errorf("changing API key: %w", err)
+	}
+	if tag.RowsAffected() == 0 {
+		return switchboard.APIKey{}, fmt.Errorf("API key %s: %w", id, switchboard.ErrNotFound)
+	}
+	return d.APIKey(ctx, id)
 }
 
 // RevokeAPIKey ends a key, by id.
@@ -269,28 +309,47 @@ func (d *DB) RevokeAPIKey(ctx context.Context, id string) error {
 	return nil
 }
 
-// APIKeyByHash returns the id and name of a key that is not revoked.
-func (d *DB) APIKeyByHash(ctx context.Context, hash []byte) (id, name string, err error) {
+// APIKeyByHash returns a key that is neither revoked nor expired.
+func (d *DB) APIKeyByHash(ctx context.Context, hash []byte) (switchboard.APIKey, error) {
 	// The time of use is for people; once a minute is fine and saves writes.
-	err = d.pool.QueryRow(ctx, `with k as (select id, name, used_at from api_keys where key_hash = $1 and revoked_at is null),
+	rows, err := d.pool.Query(ctx, `with k as (select `+keyColumns+` from api_keys where key_hash = $1 and revoked_at is null and (expires_at is null or expires_at > now())),
 		u as (update api_keys a set used_at = now() from k where a.id = k.id and (k.used_at is null or k.used_at < now() - interval '1 minute'))
-		select id, name from k`, hash).Scan(&id, &name)
+		select `+keyColumns+` from k`, hash)
+	if err != nil {
+		return switchboard.APIKey{}, fmt.Errorf("reading API key: %w", err)
+	}
+	k, err := pgx.CollectExactlyOneRow(rows, scanKey)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return "", "", fmt.Errorf("API key: %w", switchboard.ErrNotFound)
+		return k, fmt.Errorf("API key: %w", switchboard.ErrNotFound)
 	}
 	if err != nil {
-		return "", "", fmt.Errorf("reading API key: %w", err)
+		return k, fmt.Errorf("reading API key: %w", err)
 	}
-	return id, name, nil
+	return k, nil
 }
 
-// Audit notes who did what.
-func (d *DB) Audit(ctx context.Context, actor, action, target string, detail any) error {
-	if detail == nil {
-		detail = struct{}{}
+// takeDaily counts a message against a key's daily limit. It is the last thing before
+// the commit, since the key's other messages wait for it.
+func takeDaily(ctx context.Context, tx pgx.Tx, keyID string, limit int64) error {
+	tag, err := tx.Exec(ctx, `insert into api_usage as u (key_id, day, messages) values ($1, (now() at time zone 'UTC')::date, 1)
+		on conflict (key_id, day) do update set messages = u.messages + 1 where u.messages < $2`, keyID, limit)
+	if err != nil {
+		return fmt.Errorf("counting the messages of a key: %w", err)
 	}
-	if _, err := d.pool.Exec(ctx, `insert into audit (actor, action, target, detail) values ($1, $2, $3, $4)`, actor, action, target, detail); err != nil {
-		return fmt.Errorf("writing the audit journal: %w", err)
+	if tag.RowsAffected() == 0 {
+		return &queue.DailyLimitError{Limit: limit}
+	}
+	return nil
+}
+
+// PruneUsage forgets the counts of former days, and failed logins older than keep in
+// the audit journal: whoever tries logins can make any number of them.
+func (d *DB) PruneUsage(ctx context.Context, keep time.Duration) error {
+	if _, err := d.pool.Exec(ctx, `delete from api_usage where day < (now() at time zone 'UTC')::date - 40`); err != nil {
+		return fmt.Errorf("forgetting the usage of keys: %w", err)
+	}
+	if _, err := d.pool.Exec(ctx, `delete from audit where id in (select id from audit where action = 'session.refused' and at < now() - $1::interval limit 20000)`, keep); err != nil {
+		return fmt.Errorf("forgetting old failed logins: %w", err)
 	}
 	return nil
 }

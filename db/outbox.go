@@ -54,14 +54,23 @@ func (d *DB) SendMessage(ctx context.Context, s queue.Send) (m message.Message, 
 				return fmt.Errorf("reply_to %s: no such message in the chat: %w", *s.ReplyTo, switchboard.ErrNotFound)
 			}
 		}
+		if err := refuse(ctx, tx, &s, chat); err != nil {
+			return err
+		}
 		id, created = NewID(), true
 		batch := &pgx.Batch{}
 		batch.Queue(`with c as (update chats set last_seq = last_seq + 1 where id = $2 returning last_seq)
 			insert into messages (id, chat_id, account_id, seq, direction, kind, status, status_at, body, sender_kind, sender_id, sender_name, reply_to, client_id, created_at)
 			select $1, $2, $3, c.last_seq, 'out', $4, 'queued', t, $5, $6, $7, $8, $9, $10, t from c, clock_timestamp() t`,
 			id, s.ChatID, chat.AccountID, s.Content.Kind, contentJSON(&s.Content), s.Sender.Kind, s.Sender.ID, plainText(s.Sender.Name), s.ReplyTo, s.ClientID)
-		batch.Queue(`insert into outbox (chat_id, account_id, message_id, priority, expires_at, forward_of) values ($1, $2, $3, $4, now() + $5::interval, $6)`,
-			s.ChatID, chat.AccountID, id, s.Priority, s.TTL, s.ForwardOf)
+		later := !s.NotBefore.IsZero()
+		if later {
+			batch.Queue(`insert into scheduled (message_id, chat_id, account_id, at, expires_at, priority, stop_lists) values ($1, $2, $3, $4, $4::timestamptz + $5::interval, $6, $7)`,
+				id, s.ChatID, chat.AccountID, s.NotBefore, s.TTL, s.Priority, s.StopLists)
+		} else {
+			batch.Queue(`insert into outbox (chat_id, account_id, message_id, priority, expires_at, forward_of) values ($1, $2, $3, $4, now() + $5::interval, $6)`,
+				s.ChatID, chat.AccountID, id, s.Priority, s.TTL, s.ForwardOf)
+		}
 		for i := range s.Content.Files {
 			batch.Queue(`insert into file_chats (file_id, chat_id) values ($1, $2) on conflict do nothing`, s.Content.Files[i].ID, s.ChatID)
 		}
@@ -71,10 +80,15 @@ func (d *DB) SendMessage(ctx context.Context, s queue.Send) (m message.Message, 
 		if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 			return fmt.Errorf("queueing message: %w", err)
 		}
-		if err := d.wakeOutbox(ctx, tx, s.ChatID, s.Priority); err != nil {
+		if !later {
+			if err := d.wakeOutbox(ctx, tx, s.ChatID, s.Priority); err != nil {
+				return err
+			}
+		}
+		if err := d.event(ctx, tx, chatEvent(switchboard.EventMessageNew, chat, id)); err != nil || s.Daily <= 0 {
 			return err
 		}
-		return d.event(ctx, tx, chatEvent(switchboard.EventMessageNew, chat, id))
+		return takeDaily(ctx, tx, s.Sender.ID, s.Daily)
 	})
 	if err != nil {
 		return message.Message{}, false, err

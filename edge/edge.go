@@ -74,6 +74,7 @@ type Edge struct {
 	log     *slog.Logger
 	intake  *intake
 	held    budget
+	senders senderRules
 	metrics *metrics
 }
 

@@ -26,6 +26,8 @@ type Outbox interface {
 	FilesByID(ctx context.Context, ids []string) ([]message.File, error)
 	NotePhone(ctx context.Context, chatID, phone string) error
 	SendMessage(ctx context.Context, s queue.Send) (m message.Message, created bool, err error)
+	SenderRules(ctx context.Context) ([]switchboard.SenderRule, error)
+	HasCallbackSecret(ctx context.Context, keyID string) (has bool, err error)
 	ClaimIdempotencyKey(ctx context.Context, scope, key string, request []byte) error
 }
 
@@ -42,6 +44,33 @@ type NewMessage struct {
 	Template  *message.Template     `json:"template,omitempty"`
 	TTL       string                `json:"ttl,omitempty" doc:"how long it may wait, like 24h" maxLength:"20"`
 	Priority  string                `json:"priority,omitempty" enum:"high,normal,low" default:"normal"`
+
+	TrafficClass string               `json:"traffic_class,omitempty" enum:"marketing,service,transactional" doc:"for the rules of the sender's name; default: service"`
+	Sender       string               `json:"sender,omitempty" maxLength:"100" doc:"the sender's name, where the channel shows one; default: the account's. Rules may put another in its place"`
+	Schedule     *MessageSchedule     `json:"schedule,omitempty"`
+	FrequencyCap *MessageFrequencyCap `json:"frequency_cap,omitempty" doc:"refuses the message (frequency_capped) when the recipient got that many lately, of scripts and campaigns"`
+	StopLists    []string             `json:"stop_lists,omitempty" nullable:"false" maxItems:"20" doc:"lists of addresses that are not written to (suppressed), besides the global one and the account's"`
+	CallbackURL  string               `json:"callback_url,omitempty" maxLength:"2000" doc:"is told what becomes of the message, see docs/callbacks.md"`
+}
+
+// MessageSchedule is when a single message may leave.
+type MessageSchedule struct {
+	StartAt    *time.Time         `json:"start_at,omitempty" doc:"it waits until then, 90 days at most; its time to live runs from then"`
+	StopAt     *time.Time         `json:"stop_at,omitempty" doc:"what was not sent by then expires"`
+	QuietHours *MessageQuietHours `json:"quiet_hours,omitempty" doc:"when it would leave in these hours, it waits for their end"`
+	Timezone   string             `json:"timezone,omitempty" maxLength:"64" doc:"of the quiet hours, like Europe/Moscow; default: UTC"`
+}
+
+// MessageQuietHours are from From until To, over midnight when To is the smaller one.
+type MessageQuietHours struct {
+	From string `json:"from" doc:"like 21:00" maxLength:"5"`
+	To   string `json:"to" doc:"like 09:00" maxLength:"5"`
+}
+
+// MessageFrequencyCap is how many messages a recipient may get in a time.
+type MessageFrequencyCap struct {
+	Count int    `json:"count" minimum:"1" maximum:"1000"`
+	Per   string `json:"per" maxLength:"20" doc:"like 24h"`
 }
 
 // Accepted is the answer: the message is stored and will be sent or fail visibly.
@@ -63,7 +92,7 @@ func (e *Edge) Register(api huma.API, outbox Outbox) {
 		func(ctx context.Context, in *sendInput) (*sendOutput, error) { return e.send(ctx, outbox, in) },
 		func(op *huma.Operation) {
 			op.DefaultStatus = http.StatusAccepted
-			op.Errors = append(op.Errors, http.StatusConflict)
+			op.Errors = append(op.Errors, http.StatusConflict, http.StatusTooManyRequests)
 		})
 }
 
@@ -126,7 +155,10 @@ func (e *Edge) send(ctx context.Context, outbox Outbox, in *sendInput) (*sendOut
 		return nil, err
 	}
 	key := restapi.Principal(ctx)
-	s := queue.Send{ChatID: chatID, Content: content, TTL: ttl, Sender: message.Sender{Kind: message.SenderAPI, ID: key.APIKeyID, Name: account.Account.Setting("sender_name", "")}, Priority: queue.PriorityAPI}
+	s := queue.Send{ChatID: chatID, Content: content, TTL: ttl, Sender: message.Sender{Kind: message.SenderAPI, ID: key.APIKeyID}, Priority: queue.PriorityAPI}
+	if err := e.options(ctx, outbox, m, account, &s); err != nil {
+		return nil, err
+	}
 	if m.Priority == "high" {
 		s.Priority = queue.PriorityConversation
 	}
@@ -141,7 +173,11 @@ func (e *Edge) send(ctx context.Context, outbox Outbox, in *sendInput) (*sendOut
 		}
 		s.ClientID = new("key:" + key.APIKeyID + ":" + in.IdempotencyKey)
 	}
+	s.Daily = key.Limits.Daily
 	sent, created, err := outbox.SendMessage(ctx, s)
+	if refused := refusal(err); refused != nil {
+		return nil, refused
+	}
 	if err != nil {
 		return nil, err
 	}

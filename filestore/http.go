@@ -56,6 +56,10 @@ func refuse(w http.ResponseWriter, err error) {
 		problem.Write(w, http.StatusNotFound, "not_found", "no such file")
 		return
 	}
+	if p, ok := errors.AsType[*problem.Error](err); ok {
+		problem.Send(w, p)
+		return
+	}
 	if errors.Is(err, switchboard.ErrUnavailable) || errors.Is(err, switchboard.ErrForbidden) {
 		problem.Send(w, problem.From(err))
 		return

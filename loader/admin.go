@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -13,7 +14,6 @@ import (
 
 	"switchboard"
 	"switchboard/channels"
-	"switchboard/internal/auth"
 	"switchboard/internal/problem"
 	"switchboard/internal/queue"
 	"switchboard/internal/restapi"
@@ -34,13 +34,23 @@ type Administration interface {
 	SetOperator(ctx context.Context, id string, c switchboard.OperatorChange) (switchboard.Operator, error)
 	RemoveOperator(ctx context.Context, id string) error
 	APIKeys(ctx context.Context) ([]switchboard.APIKey, error)
-	AddAPIKey(ctx context.Context, name string, hash []byte) (switchboard.APIKey, error)
+	Operator(ctx context.Context, id string) (switchboard.Operator, error)
+	APIKey(ctx context.Context, id string) (switchboard.APIKey, error)
+	AddAPIKey(ctx context.Context, k switchboard.APIKey, hash []byte) (switchboard.APIKey, error)
+	SetAPIKey(ctx context.Context, id string, c switchboard.KeyChange) (switchboard.APIKey, error)
+	SetCallbackSecret(ctx context.Context, keyID string, secret []byte) error
+	CallbackDeliveries(ctx context.Context, f switchboard.CallbackFilter, limit int) ([]switchboard.CallbackDelivery, error)
+	RetryCallbacks(ctx context.Context, f switchboard.CallbackFilter, limit int) (retried int, err error)
+	SenderRules(ctx context.Context) ([]switchboard.SenderRule, error)
+	AddSenderRule(ctx context.Context, r switchboard.SenderRule) (switchboard.SenderRule, error)
+	SetSenderRule(ctx context.Context, r switchboard.SenderRule) (before switchboard.SenderRule, err error)
+	RemoveSenderRule(ctx context.Context, id string) (before switchboard.SenderRule, err error)
 	RevokeAPIKey(ctx context.Context, id string) error
 	Quarantine(ctx context.Context, f switchboard.QuarantineFilter, limit int) ([]switchboard.Quarantined, error)
 	Replay(ctx context.Context, f switchboard.QuarantineFilter, newest string, limit int) (int, error)
 	FailedMessages(ctx context.Context, f switchboard.FailedFilter, limit int) ([]message.Message, error)
 	SendMessage(ctx context.Context, s queue.Send) (m message.Message, created bool, err error)
-	AuditLog(ctx context.Context, before int64, limit int) ([]switchboard.AuditEntry, error)
+	AuditLog(ctx context.Context, f switchboard.AuditFilter, limit int) ([]switchboard.AuditEntry, error)
 	Audit(ctx context.Context, actor, action, target string, detail any) error
 }
 
@@ -99,7 +109,7 @@ func (a *Admin) AddAccount(ctx context.Context, actor, platform, name string, se
 	}
 	a.address(&account)
 	a.wake("accounts")
-	return account, a.store.Audit(ctx, actor, "account.add", account.ID, map[string]any{"platform": platform, "name": name})
+	return account, a.store.Audit(ctx, actor, "account.add", account.ID, switchboard.Change{After: account, Detail: map[string]any{"secrets": names(secrets)}})
 }
 
 // SetAccount changes settings; an empty value takes one away.
@@ -118,6 +128,11 @@ func (a *Admin) SetAccount(ctx context.Context, actor, id, name string, settings
 		}
 	}
 	stored.Settings = merged
+	before, err := a.store.Account(ctx, id)
+	if err != nil {
+		return switchboard.Account{}, err
+	}
+	a.address(&before)
 	if _, err := a.accounts.Open(stored.Account); err != nil {
 		return switchboard.Account{}, invalid("%w", err)
 	}
@@ -128,11 +143,13 @@ func (a *Admin) SetAccount(ctx context.Context, actor, id, name string, settings
 	}
 	a.address(&account)
 	a.wake("accounts")
-	keys := make([]string, 0, len(settings))
-	for k := range settings {
-		keys = append(keys, k)
-	}
-	return account, a.store.Audit(ctx, actor, "account.set", id, map[string]any{"keys": keys})
+	return account, a.store.Audit(ctx, actor, "account.set", id, switchboard.Change{Before: before, After: account, Detail: map[string]any{"secrets": names(secrets)}})
+}
+
+// names are the secrets that were given, for the audit journal, which must not have
+// their values.
+func names(secrets map[string]string) []string {
+	return slices.AppendSeq([]string{}, maps.Keys(secrets))
 }
 
 func (a *Admin) stored(ctx context.Context, id string) (channels.Stored, error) {
@@ -184,11 +201,19 @@ func (a *Admin) state(ctx context.Context, actor, id string, state switchboard.A
 	if uuid.Validate(id) != nil {
 		return fmt.Errorf("account %s: %w", id, switchboard.ErrNotFound)
 	}
+	before, err := a.store.Account(ctx, id)
+	if err != nil {
+		return err
+	}
 	if err := a.store.SetAccountState(ctx, id, state, reason); err != nil {
 		return err
 	}
 	a.wake("accounts")
-	return a.store.Audit(ctx, actor, action, id, map[string]any{"reason": reason})
+	type standing struct {
+		State  switchboard.AccountState `json:"state"`
+		Reason string                   `json:"reason"`
+	}
+	return a.store.Audit(ctx, actor, action, id, switchboard.Change{Before: standing{before.State, before.Reason}, After: standing{state, reason}})
 }
 
 // CheckAccount asks the platform whether the account works, and sets up what it
@@ -216,6 +241,10 @@ func (a *Admin) AddOperator(ctx context.Context, actor string, o switchboard.Ope
 	if !o.Role.AtLeast(switchboard.RoleOperator) {
 		return o, invalid("role %q: use operator, supervisor or admin", o.Role)
 	}
+	var err error
+	if o.AllowFrom, err = switchboard.Networks(o.AllowFrom); err != nil {
+		return o, err
+	}
 	hash, err := hashPassword(password)
 	if err != nil {
 		return o, err
@@ -224,7 +253,7 @@ func (a *Admin) AddOperator(ctx context.Context, actor string, o switchboard.Ope
 	if err != nil {
 		return o, err
 	}
-	return o, a.store.Audit(ctx, actor, "operator.add", o.ID, map[string]any{"login": o.Login, "role": o.Role})
+	return o, a.store.Audit(ctx, actor, "operator.add", o.ID, switchboard.Change{After: o})
 }
 
 func hashPassword(password string) (string, error) {
@@ -246,45 +275,35 @@ func (a *Admin) SetOperator(ctx context.Context, actor, id string, c switchboard
 		}
 		c.PasswordHash = &hash
 	}
+	if c.AllowFrom != nil {
+		list, err := switchboard.Networks(*c.AllowFrom)
+		if err != nil {
+			return switchboard.Operator{}, err
+		}
+		c.AllowFrom = &list
+	}
+	before, err := a.store.Operator(ctx, id)
+	if err != nil {
+		return before, err
+	}
 	o, err := a.store.SetOperator(ctx, id, c)
 	if err != nil {
 		return o, err
 	}
-	return o, a.store.Audit(ctx, actor, "operator.set", id, map[string]any{"password": password != "", "role": c.Role, "disabled": c.Disabled})
+	return o, a.store.Audit(ctx, actor, "operator.set", id, switchboard.Change{Before: before, After: o, Detail: map[string]any{"password": password != ""}})
 }
 
 // RemoveOperator deletes an operator; their chats go back to the queue.
 func (a *Admin) RemoveOperator(ctx context.Context, actor, id string) error {
+	before, err := a.store.Operator(ctx, id)
+	if err != nil {
+		return err
+	}
 	if err := a.store.RemoveOperator(ctx, id); err != nil {
 		return err
 	}
 	a.wake("events")
-	return a.store.Audit(ctx, actor, "operator.remove", id, nil)
-}
-
-// AddAPIKey makes a key; it is shown this once.
-func (a *Admin) AddAPIKey(ctx context.Context, actor, name string) (switchboard.APIKey, string, error) {
-	if strings.TrimSpace(name) == "" || len(name) > 100 {
-		return switchboard.APIKey{}, "", invalid("name %q: use 1 to 100 characters", name)
-	}
-	random, _ := secret.NewToken()
-	key := auth.KeyPrefix + random
-	k, err := a.store.AddAPIKey(ctx, name, secret.HashToken(key))
-	if err != nil {
-		return k, "", err
-	}
-	return k, key, a.store.Audit(ctx, actor, "apikey.add", k.ID, map[string]any{"name": name})
-}
-
-// RevokeAPIKey ends a key.
-func (a *Admin) RevokeAPIKey(ctx context.Context, actor, id string) error {
-	if uuid.Validate(id) != nil {
-		return fmt.Errorf("API key %s: %w", id, switchboard.ErrNotFound)
-	}
-	if err := a.store.RevokeAPIKey(ctx, id); err != nil {
-		return err
-	}
-	return a.store.Audit(ctx, actor, "apikey.revoke", id, nil)
+	return a.store.Audit(ctx, actor, "operator.remove", id, switchboard.Change{Before: before})
 }
 
 type list[T any] struct {
@@ -314,29 +333,24 @@ type (
 		Settings map[string]string `json:"settings,omitempty" doc:"merged; an empty value takes a setting away"`
 	}
 	OperatorFields struct {
-		Login    string           `json:"login" maxLength:"100"`
-		Name     string           `json:"name,omitempty" maxLength:"200"`
-		Role     switchboard.Role `json:"role" enum:"operator,supervisor,admin"`
-		Password string           `json:"password" minLength:"8" maxLength:"200"`
-		Avatar   string           `json:"avatar,omitempty" doc:"public address of a picture, for channels that show it" maxLength:"500"`
-		Skills   []string         `json:"skills,omitempty" nullable:"false"`
-		Capacity int              `json:"capacity,omitempty" minimum:"0"`
+		Login     string           `json:"login" maxLength:"100"`
+		Name      string           `json:"name,omitempty" maxLength:"200"`
+		Role      switchboard.Role `json:"role" enum:"operator,supervisor,admin"`
+		Password  string           `json:"password" minLength:"8" maxLength:"200"`
+		Avatar    string           `json:"avatar,omitempty" doc:"public address of a picture, for channels that show it" maxLength:"500"`
+		Skills    []string         `json:"skills,omitempty" nullable:"false"`
+		Capacity  int              `json:"capacity,omitempty" minimum:"0"`
+		AllowFrom []string         `json:"allow_from,omitempty" nullable:"false" maxItems:"100" doc:"networks from which they may log in and work, like 192.0.2.0/24; none: everywhere"`
 	}
 	OperatorPatch struct {
-		Name     *string           `json:"name,omitempty" maxLength:"200"`
-		Role     *switchboard.Role `json:"role,omitempty" enum:"operator,supervisor,admin"`
-		Password string            `json:"password,omitempty" minLength:"8" maxLength:"200"`
-		Avatar   *string           `json:"avatar,omitempty" maxLength:"500"`
-		Skills   *[]string         `json:"skills,omitempty"`
-		Capacity *int              `json:"capacity,omitempty" minimum:"0"`
-		Disabled *bool             `json:"disabled,omitempty"`
-	}
-	KeyFields struct {
-		Name string `json:"name" maxLength:"100"`
-	}
-	NewKey struct {
-		switchboard.APIKey
-		Key string `json:"key" doc:"shown this once"`
+		Name      *string           `json:"name,omitempty" maxLength:"200"`
+		Role      *switchboard.Role `json:"role,omitempty" enum:"operator,supervisor,admin"`
+		Password  string            `json:"password,omitempty" minLength:"8" maxLength:"200"`
+		Avatar    *string           `json:"avatar,omitempty" maxLength:"500"`
+		Skills    *[]string         `json:"skills,omitempty"`
+		Capacity  *int              `json:"capacity,omitempty" minimum:"0"`
+		Disabled  *bool             `json:"disabled,omitempty"`
+		AllowFrom *[]string         `json:"allow_from,omitempty" maxItems:"100" doc:"as for a new operator; replaces the list, and ends their sessions"`
 	}
 )
 
@@ -390,6 +404,9 @@ func (a *Admin) register(api huma.API, l *Loader) {
 	restapi.Register(api, restapi.Admin, "POST", "/api/v1/accounts/{id}/check", "checkAccount", "Accounts", "Ask the platform whether the account works, and set up its webhook",
 		func(ctx context.Context, in *idInput) (*body[channels.Health], error) {
 			health, err := a.CheckAccount(ctx, in.ID)
+			if aerr := a.store.Audit(ctx, actor(ctx), "account.check", in.ID, map[string]any{"ok": err == nil}); aerr != nil {
+				return nil, aerr
+			}
 			if err != nil && !errors.Is(err, switchboard.ErrNotFound) && !errors.Is(err, switchboard.ErrInvalid) {
 				err = problem.New(http.StatusBadGateway, "platform_refused", err.Error())
 			}
@@ -409,7 +426,7 @@ func (a *Admin) register(api huma.API, l *Loader) {
 	restapi.Register(api, restapi.Admin, "POST", "/api/v1/operators", "addOperator", "Operators", "Add an operator",
 		func(ctx context.Context, in *body[OperatorFields]) (*body[switchboard.Operator], error) {
 			f := in.Body
-			o, err := a.AddOperator(ctx, actor(ctx), switchboard.Operator{Login: f.Login, Name: f.Name, Role: f.Role, Avatar: f.Avatar, Skills: f.Skills, Capacity: f.Capacity}, f.Password)
+			o, err := a.AddOperator(ctx, actor(ctx), switchboard.Operator{Login: f.Login, Name: f.Name, Role: f.Role, Avatar: f.Avatar, Skills: f.Skills, Capacity: f.Capacity, AllowFrom: f.AllowFrom}, f.Password)
 			return &body[switchboard.Operator]{o}, err
 		}, created, taken)
 	restapi.Register(api, restapi.Admin, "PATCH", "/api/v1/operators/{id}", "setOperator", "Operators", "Change an operator; a new password, role or disabling ends their sessions",
@@ -418,7 +435,7 @@ func (a *Admin) register(api huma.API, l *Loader) {
 			Body OperatorPatch
 		}) (*body[switchboard.Operator], error) {
 			f := in.Body
-			o, err := a.SetOperator(ctx, actor(ctx), in.ID, switchboard.OperatorChange{Name: f.Name, Avatar: f.Avatar, Role: f.Role, Skills: f.Skills, Capacity: f.Capacity, Disabled: f.Disabled}, f.Password)
+			o, err := a.SetOperator(ctx, actor(ctx), in.ID, switchboard.OperatorChange{Name: f.Name, Avatar: f.Avatar, Role: f.Role, Skills: f.Skills, Capacity: f.Capacity, Disabled: f.Disabled, AllowFrom: f.AllowFrom}, f.Password)
 			return &body[switchboard.Operator]{o}, err
 		})
 	restapi.Register(api, restapi.Admin, "DELETE", "/api/v1/operators/{id}", "removeOperator", "Operators", "Remove an operator; their chats go back to the queue",
@@ -426,26 +443,9 @@ func (a *Admin) register(api huma.API, l *Loader) {
 			return nil, a.RemoveOperator(ctx, actor(ctx), in.ID)
 		})
 
-	restapi.Register(api, restapi.Admin, "GET", "/api/v1/api-keys", "listAPIKeys", "API keys", "All keys, the revoked ones too",
-		func(ctx context.Context, _ *nothing) (*body[list[switchboard.APIKey]], error) {
-			return listOf(a.store.APIKeys(ctx))
-		})
-	restapi.Register(api, restapi.Admin, "POST", "/api/v1/api-keys", "addAPIKey", "API keys", "Make a key",
-		func(ctx context.Context, in *body[KeyFields]) (*body[NewKey], error) {
-			k, key, err := a.AddAPIKey(ctx, actor(ctx), in.Body.Name)
-			return &body[NewKey]{NewKey{k, key}}, err
-		}, created)
-	restapi.Register(api, restapi.Admin, "DELETE", "/api/v1/api-keys/{id}", "revokeAPIKey", "API keys", "End a key",
-		func(ctx context.Context, in *idInput) (*nothing, error) {
-			return nil, a.RevokeAPIKey(ctx, actor(ctx), in.ID)
-		})
-
+	a.registerKeys(api)
+	a.registerCallbacks(api)
+	a.registerSenders(api)
 	a.registerRepair(api)
-	restapi.Register(api, restapi.Admin, "GET", "/api/v1/audit", "listAudit", "Repair", "Who did what, newest first",
-		func(ctx context.Context, in *struct {
-			Before int64 `query:"before" minimum:"0" doc:"id of the last entry of the former page"`
-			Limit  int   `query:"limit" default:"100" minimum:"1" maximum:"1000"`
-		}) (*body[list[switchboard.AuditEntry]], error) {
-			return listOf(a.store.AuditLog(ctx, in.Before, in.Limit))
-		})
+	a.registerAudit(api)
 }

@@ -30,6 +30,7 @@ type Store interface {
 	History(ctx context.Context, chatID string, after, before int64, fromStart bool, limit int) ([]message.Message, error)
 	Message(ctx context.Context, id string) (message.Message, error)
 	Timeline(ctx context.Context, id string) ([]switchboard.TimelineEntry, error)
+	CancelMessage(ctx context.Context, messageID, keyID string) error
 	FindCustomers(ctx context.Context, phone string) ([]switchboard.PhoneEntry, error)
 	Reports
 }
@@ -99,6 +100,14 @@ func (l *Loader) Register(api huma.API) {
 	restapi.Register(api, restapi.Any, http.MethodGet, "/api/v1/chats/{id}/messages", "listMessages", "History",
 		"A chat's messages, oldest first; the newest ones unless after_seq is given", l.listMessages)
 	restapi.Register(api, restapi.Any, http.MethodGet, "/api/v1/messages/{id}", "getMessage", "History", "A message with its timeline", l.getMessage)
+	restapi.Register(api, restapi.APIKey, http.MethodDelete, "/api/v1/messages/{id}", "cancelMessage", "Messages", "Take back a message of this key that has not left yet",
+		func(ctx context.Context, in *chatInput) (*nothing, error) {
+			if err := l.store.CancelMessage(ctx, in.ID, restapi.Principal(ctx).APIKeyID); err != nil {
+				return nil, err
+			}
+			l.admin.wake("events")
+			return nil, nil
+		}, taken)
 	restapi.Register(api, restapi.Supervisor, http.MethodGet, "/api/v1/customers", "findCustomers", "History", "Search the phone book", l.findCustomers)
 	restapi.Register(api, restapi.Any, http.MethodGet, "/api/v1/accounts/{id}/capabilities", "getCapabilities", "Accounts",
 		"What an account can send and receive, with its limits", l.capabilities)

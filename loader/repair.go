@@ -28,8 +28,11 @@ func (a *Admin) ListQuarantine(ctx context.Context, f switchboard.QuarantineFilt
 // those that are in quarantine now, so that none is replayed for ever.
 func (a *Admin) Replay(ctx context.Context, actor string, f switchboard.QuarantineFilter) (replayed int, err error) {
 	newest, err := a.store.Quarantine(ctx, f, 1)
-	if err != nil || len(newest) == 0 {
+	if err != nil || (len(newest) == 0 && f.ID != "") {
 		return 0, err
+	}
+	if len(newest) == 0 {
+		newest = []switchboard.Quarantined{{ID: "00000000-0000-0000-0000-000000000000"}}
 	}
 	for {
 		n, err := a.store.Replay(ctx, f, newest[0].ID, repairBatch)
@@ -45,7 +48,7 @@ func (a *Admin) Replay(ctx context.Context, actor string, f switchboard.Quaranti
 			if target == "" {
 				target = f.AccountID
 			}
-			return replayed, a.store.Audit(ctx, actor, "quarantine.replay", target, map[string]any{"replayed": replayed, "error": f.Error})
+			return replayed, a.store.Audit(ctx, actor, "quarantine.replay", target, map[string]any{"replayed": replayed, "error": f.Error, "account_id": f.AccountID})
 		}
 	}
 }
@@ -92,11 +95,11 @@ func (a *Admin) Resend(ctx context.Context, actor string, f switchboard.FailedFi
 	if r.Matched < limit {
 		r.Next = ""
 	}
-	if dryRun || r.Resent == 0 {
+	if dryRun {
 		return r, nil
 	}
 	a.wake("events")
-	return r, a.store.Audit(ctx, actor, "messages.resend", f.AccountID, map[string]any{"resent": r.Resent, "skipped": len(r.Skipped)})
+	return r, a.store.Audit(ctx, actor, "messages.resend", f.AccountID, map[string]any{"resent": r.Resent, "skipped": len(r.Skipped), "chat_id": f.ChatID, "from": f.From, "to": f.To, "error_kind": f.ErrorKind, "error_code": f.ErrorCode})
 }
 
 // unsendable tells what speaks against one message from what speaks against all.

@@ -5,6 +5,9 @@ import (
 	"time"
 )
 
+// keepRefusals is how long failed logins stay in the audit journal.
+const keepRefusals = 90 * 24 * time.Hour
+
 // housekeeping takes up what dead processes left behind and drops what is over
 // age. Every process with workers does it; each step is safe to run anywhere,
 // any number of times.
@@ -32,6 +35,7 @@ func (w *Workers) housekeeping(ctx context.Context) {
 			}
 			return err
 		})
+		w.chore(ctx, "scheduled messages could not be released", w.releaseScheduled)
 		if round%3 == 0 {
 			w.chore(ctx, "parked reports could not be applied", w.deps.Store.ApplyParked)
 			w.chore(ctx, "mailboxes could not be checked", func(ctx context.Context) error {
@@ -56,6 +60,9 @@ func (w *Workers) housekeeping(ctx context.Context) {
 			})
 			w.chore(ctx, "old nodes could not be dropped", w.deps.Store.PruneNodes)
 			w.chore(ctx, "old failed logins could not be dropped", w.deps.Store.PruneLogins)
+			w.chore(ctx, "what keys used could not be dropped", func(ctx context.Context) error {
+				return w.deps.Store.PruneUsage(ctx, keepRefusals)
+			})
 		}
 	}
 }
@@ -65,5 +72,16 @@ func (w *Workers) chore(ctx context.Context, complaint string, do func(context.C
 	defer cancel()
 	if err := do(ctx); err != nil && ctx.Err() == nil {
 		w.log.WarnContext(ctx, complaint, "error", err)
+	}
+}
+
+// releaseScheduled lets the messages go whose time has come.
+func (w *Workers) releaseScheduled(ctx context.Context) error {
+	const batch = 200
+	for {
+		n, err := w.deps.Store.ReleaseScheduled(ctx, batch)
+		if err != nil || n < batch {
+			return err
+		}
 	}
 }

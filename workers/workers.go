@@ -46,6 +46,8 @@ type Store interface {
 	PruneEvents(ctx context.Context, keep time.Duration) error
 	Partitions(ctx context.Context, now time.Time, keep queue.Keep) (dropped []string, err error)
 	PruneLogins(ctx context.Context) error
+	ReleaseScheduled(ctx context.Context, limit int) (done int, err error)
+	PruneUsage(ctx context.Context, keep time.Duration) error
 	PruneNodes(ctx context.Context) error
 }
 

@@ -286,6 +286,7 @@ type operatorAdd struct {
 	Avatar        string   `help:"Public address of a picture, for channels that show it."`
 	Skills        []string `help:"Skills for the assignment of chats."`
 	Capacity      int      `help:"Chats at once; 0 is no limit."`
+	AllowFrom     []string `placeholder:"NETWORK,..." help:"Networks from which they may log in, like 192.0.2.0/24; none: everywhere."`
 }
 
 func printOperator(w io.Writer, o switchboard.Operator) {
@@ -302,7 +303,7 @@ func (o *operatorAdd) Run(ctx context.Context, cfg *config.Config) error {
 		return err
 	}
 	return withCore(ctx, cfg, func(c *core) error {
-		added, err := c.admin.AddOperator(ctx, actor, switchboard.Operator{Login: o.Login, Name: o.Name, Role: switchboard.Role(o.Role), Avatar: o.Avatar, Skills: o.Skills, Capacity: o.Capacity}, password)
+		added, err := c.admin.AddOperator(ctx, actor, switchboard.Operator{Login: o.Login, Name: o.Name, Role: switchboard.Role(o.Role), Avatar: o.Avatar, Skills: o.Skills, Capacity: o.Capacity, AllowFrom: o.AllowFrom}, password)
 		if err != nil {
 			return err
 		}
@@ -338,6 +339,7 @@ type operatorSet struct {
 	Skills        *[]string `help:"Skills."`
 	Capacity      *int      `help:"Chats at once; 0 is no limit."`
 	Disabled      *bool     `help:"true locks the operator out."`
+	AllowFrom     *[]string `placeholder:"NETWORK,..." help:"Networks from which they may log in; \"\" allows all again."`
 }
 
 func findOperator(ctx context.Context, c *core, idOrLogin string) (switchboard.Operator, error) {
@@ -373,7 +375,7 @@ func (o *operatorSet) Run(ctx context.Context, cfg *config.Config) error {
 		if err != nil {
 			return err
 		}
-		change := switchboard.OperatorChange{Name: o.Name, Avatar: o.Avatar, Skills: o.Skills, Capacity: o.Capacity, Disabled: o.Disabled}
+		change := switchboard.OperatorChange{Name: o.Name, Avatar: o.Avatar, Skills: o.Skills, Capacity: o.Capacity, Disabled: o.Disabled, AllowFrom: networks(o.AllowFrom)}
 		if o.Role != nil {
 			change.Role = new(switchboard.Role(*o.Role))
 		}
@@ -401,67 +403,5 @@ func (o *operatorRemove) Run(ctx context.Context, cfg *config.Config) error {
 			return err
 		}
 		return o.print(map[string]string{"id": found.ID}, func(w io.Writer) { fmt.Fprintln(w, "removed", found.Login) })
-	})
-}
-
-type apikeyCmd struct {
-	Add    apikeyAdd    `cmd:"" help:"Make a key; it is printed once."`
-	List   apikeyList   `cmd:"" help:"List the keys."`
-	Revoke apikeyRevoke `cmd:"" help:"End a key."`
-}
-
-type apikeyAdd struct {
-	output
-	Name string `required:"" help:"What the key is for."`
-}
-
-// Run makes a key.
-func (a *apikeyAdd) Run(ctx context.Context, cfg *config.Config) error {
-	return withCore(ctx, cfg, func(c *core) error {
-		k, key, err := c.admin.AddAPIKey(ctx, actor, a.Name)
-		if err != nil {
-			return err
-		}
-		return a.print(struct {
-			switchboard.APIKey
-			Key string `json:"key"`
-		}{k, key}, func(w io.Writer) { fmt.Fprintf(w, "id\t%s\nname\t%s\nkey\t%s\n", k.ID, k.Name, key) })
-	})
-}
-
-type apikeyList struct{ output }
-
-// Run lists the keys.
-func (a *apikeyList) Run(ctx context.Context, cfg *config.Config) error {
-	return withCore(ctx, cfg, func(c *core) error {
-		list, err := c.db.APIKeys(ctx)
-		if err != nil {
-			return err
-		}
-		return a.print(map[string]any{"items": nonNil(list)}, func(w io.Writer) {
-			fmt.Fprintln(w, "ID\tNAME\tCREATED\tREVOKED")
-			for _, k := range list {
-				revoked := ""
-				if k.RevokedAt != nil {
-					revoked = k.RevokedAt.Format(time.RFC3339)
-				}
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", k.ID, k.Name, k.CreatedAt.Format(time.RFC3339), revoked)
-			}
-		})
-	})
-}
-
-type apikeyRevoke struct {
-	output
-	ID string `arg:"" help:"The key's id."`
-}
-
-// Run ends a key.
-func (a *apikeyRevoke) Run(ctx context.Context, cfg *config.Config) error {
-	return withCore(ctx, cfg, func(c *core) error {
-		if err := c.admin.RevokeAPIKey(ctx, actor, a.ID); err != nil {
-			return err
-		}
-		return a.print(map[string]string{"id": a.ID}, func(w io.Writer) { fmt.Fprintln(w, "revoked", a.ID) })
 	})
 }

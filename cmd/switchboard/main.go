@@ -31,6 +31,8 @@ type cli struct {
 	Account    accountCmd    `cmd:"" help:"Channel accounts."`
 	Operator   operatorCmd   `cmd:"" help:"Operators."`
 	Apikey     apikeyCmd     `cmd:"" help:"API keys of scripts."`
+	Audit      auditCmd      `cmd:"" help:"Who did what, newest first."`
+	Callback   callbackCmd   `cmd:"" help:"Statuses that scripts are told."`
 	Campaign   campaignCmd   `cmd:"" help:"Campaigns: one thing to many."`
 	Message    messageCmd    `cmd:"" help:"Messages that failed."`
 	Quarantine quarantineCmd `cmd:"" help:"Updates that could not be decoded."`

@@ -26,6 +26,7 @@ import (
 
 	"switchboard"
 	"switchboard/bus"
+	"switchboard/callbacks"
 	"switchboard/campaigns"
 	"switchboard/channels"
 	"switchboard/channels/all"
@@ -355,6 +356,11 @@ func (s *system) addRoles(ctx context.Context) error {
 			return err
 		}
 		s.group.Add(service.Part{Name: "campaigns", Run: runner.Run, Budget: 10 * time.Second, Early: true})
+		told, err := callbacks.New(callbacks.Config{Allow: slices.Concat(s.cfg.FetchAllow, s.cfg.CallbackAllow)}, s.db, s.db.FollowCallbacks(), s.bus, s.log.With("part", "callbacks"), s.metrics)
+		if err != nil {
+			return err
+		}
+		s.group.Add(service.Part{Name: "callbacks", Run: told.Run, Early: true})
 	}
 	if s.has("edge") {
 		e, err := edge.New(edge.Config{Node: s.node, ReportAges: s.reportAges}, s.db, s.bus, s.registry, s.log.With("part", "edge"), s.metrics)
@@ -387,6 +393,9 @@ func (s *system) addRoles(ctx context.Context) error {
 	if s.has("filestore") {
 		s.files.Routes(s.router, func(r *http.Request, id string) (string, error) {
 			p, err := tokens.Request(r)
+			if refused := restapi.Refused(err); refused != nil {
+				return "", refused
+			}
 			if err == nil && id != "" && p.Operator != nil {
 				err = s.mayRead(r.Context(), *p.Operator, id)
 			}

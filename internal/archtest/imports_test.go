@@ -25,7 +25,7 @@ var floors = []struct {
 	{"contracts and tools", []string{"channels", "bus", "filestore", "config"}},
 	{"database, platforms, simulator", []string{"db", "db/embedded", "channels/*", "simulator"}},
 	{"the list of platforms", []string{"channels/all"}},
-	{"roles", []string{"edge", "workers", "campaigns", "chathub", "loader", "web"}},
+	{"roles", []string{"edge", "workers", "campaigns", "callbacks", "chathub", "loader", "web"}},
 	{"wiring", []string{"cmd/*"}},
 }
 
@@ -36,7 +36,7 @@ var support = []string{
 }
 
 // roles of a process, and what they serve.
-var roles = []string{"edge", "workers", "campaigns", "chathub", "loader", "web"}
+var roles = []string{"edge", "workers", "campaigns", "callbacks", "chathub", "loader", "web"}
 
 // bans go beyond the floors. Each has its reason.
 var bans = []struct {
@@ -57,7 +57,7 @@ var bans = []struct {
 		"platforms' APIs are net/http and structs of our own; a client library hides errors that have to be classified"},
 	{[]string{"channels"}, []string{".", "internal/..."}, nil,
 		"the contract of a messenger is about messages only, so that a platform can be written without knowing the rest"},
-	{[]string{"edge", "chathub", "loader", "web", "filestore", "channels", "channels/*", "internal/*", "bus", "config", "."},
+	{[]string{"edge", "callbacks", "chathub", "loader", "web", "filestore", "channels", "channels/*", "internal/*", "bus", "config", "."},
 		[]string{"github.com/jackc/pgx/...", "database/sql"}, nil,
 		"db is the only one that speaks SQL; the others declare the methods they need"},
 	{[]string{"..."}, []string{"config", "simulator", "db/embedded"}, []string{"cmd/switchboard"},

@@ -19,13 +19,14 @@ import (
 // Store is what auth needs of the database.
 type Store interface {
 	Session(ctx context.Context, tokenHash []byte) (switchboard.Operator, time.Time, error)
-	APIKeyByHash(ctx context.Context, hash []byte) (id, name string, err error)
+	APIKeyByHash(ctx context.Context, hash []byte) (switchboard.APIKey, error)
 	PasswordHash(ctx context.Context, login string) (switchboard.Operator, string, error)
 	AddSession(ctx context.Context, operatorID string, tokenHash []byte, expires time.Time) error
 	EndSession(ctx context.Context, tokenHash []byte) error
 	LoginBlocked(ctx context.Context, keys []string) (until time.Time, err error)
 	LoginFailed(ctx context.Context, key string, free int) error
 	LoginSucceeded(ctx context.Context, keys []string) error
+	Audit(ctx context.Context, actor, action, target string, detail any) error
 }
 
 // SessionLife is how long a session lasts: a working day and its evening.
@@ -39,8 +40,9 @@ type Principal struct {
 	Operator   *switchboard.Operator
 	APIKeyID   string
 	APIKeyName string
-	TokenHash  []byte    // of the session
-	ExpiresAt  time.Time // of the session
+	Limits     switchboard.KeyLimits // of the key
+	TokenHash  []byte                // of the session
+	ExpiresAt  time.Time             // of the session
 	// Local names somebody with a hold of the installation itself (the command line),
 	// who works as Operator says.
 	Local string
@@ -68,11 +70,12 @@ type Authenticator struct {
 	store  Store
 	log    *slog.Logger
 	checks chan struct{} // a place for each password that is being checked
+	rates  rates
 }
 
 // New returns an authenticator over store.
 func New(store Store, log *slog.Logger) *Authenticator {
-	return &Authenticator{store, log, make(chan struct{}, maxChecks)}
+	return &Authenticator{store: store, log: log, checks: make(chan struct{}, maxChecks)}
 }
 
 // maxChecks is how many passwords are checked at once: each takes a core for
@@ -93,28 +96,37 @@ func Token(r *http.Request) string {
 	return r.URL.Query().Get("token")
 }
 
-// Request authenticates a request. Errors: ErrNoToken, ErrBadToken, or that the
-// database is unavailable.
+// Request authenticates a request. Errors: ErrNoToken, ErrBadToken, *AddressError,
+// *RateError, or that the database is unavailable.
 func (a *Authenticator) Request(r *http.Request) (Principal, error) {
-	return a.Token(r.Context(), Token(r))
+	return a.Token(r.Context(), Token(r), r.RemoteAddr)
 }
 
-// Token authenticates a token.
-func (a *Authenticator) Token(ctx context.Context, token string) (Principal, error) {
+// Token authenticates a token that came from an address.
+func (a *Authenticator) Token(ctx context.Context, token, remoteAddr string) (Principal, error) {
 	if token == "" {
 		return Principal{}, ErrNoToken
 	}
 	hash := secret.HashToken(token)
 	if strings.HasPrefix(token, KeyPrefix) {
-		id, name, err := a.store.APIKeyByHash(ctx, hash)
+		k, err := a.store.APIKeyByHash(ctx, hash)
 		if err != nil {
 			return Principal{}, orBad(err)
 		}
-		return Principal{APIKeyID: id, APIKeyName: name}, nil
+		if !allowed(k.AllowFrom, remoteAddr) {
+			return Principal{}, addressError(remoteAddr, "this API key")
+		}
+		if wait := a.rates.take(k.ID, k.Rate, k.Burst, time.Now()); wait > 0 {
+			return Principal{}, &RateError{Rate: k.Rate, RetryAfter: wait}
+		}
+		return Principal{APIKeyID: k.ID, APIKeyName: k.Name, Limits: k.KeyLimits}, nil
 	}
 	o, expires, err := a.store.Session(ctx, hash)
 	if err != nil {
 		return Principal{}, orBad(err)
+	}
+	if !allowed(o.AllowFrom, remoteAddr) {
+		return Principal{}, addressError(remoteAddr, "this login")
 	}
 	return Principal{Operator: &o, TokenHash: hash, ExpiresAt: expires}, nil
 }
@@ -149,6 +161,7 @@ func (a *Authenticator) LogIn(ctx context.Context, login, password, remoteAddr s
 	if strings.ContainsRune(login, 0) {
 		return "", p, ErrBadLogin // nobody's, and nothing that the database can look for
 	}
+	ctx = WithAddress(ctx, remoteAddr)
 	byLogin, byAddress := "login:"+login, "address:"+origin(remoteAddr)
 	// Before the place as well, so that whoever is blocked takes none from others.
 	if err := a.blocked(ctx, byLogin, byAddress); err != nil {
@@ -181,7 +194,17 @@ func (a *Authenticator) LogIn(ctx context.Context, login, password, remoteAddr s
 				a.log.ErrorContext(ctx, "failed login could not be counted", "error", err)
 			}
 		}
+		// What nobody is called may be a password in the wrong field.
+		actor, target := "nobody", ""
+		if known {
+			target = o.ID
+		}
+		a.audit(ctx, actor, "session.refused", target, map[string]any{"known": known, "reason": "wrong login or password"})
 		return "", p, ErrBadLogin
+	}
+	if !allowed(o.AllowFrom, remoteAddr) {
+		a.audit(ctx, "operator:"+o.ID, "session.refused", o.ID, map[string]any{"known": true, "reason": "address"})
+		return "", p, addressError(remoteAddr, "this login")
 	}
 	token, tokenHash := secret.NewToken()
 	p = Principal{Operator: &o, TokenHash: tokenHash, ExpiresAt: time.Now().Add(SessionLife).UTC()}
@@ -191,7 +214,15 @@ func (a *Authenticator) LogIn(ctx context.Context, login, password, remoteAddr s
 	if err := a.store.LoginSucceeded(ctx, []string{byLogin}); err != nil {
 		a.log.ErrorContext(ctx, "failed logins could not be forgotten", "error", err)
 	}
+	a.audit(ctx, "operator:"+o.ID, "session.open", o.ID, nil)
 	return token, p, nil
+}
+
+// audit writes what must not fail a login.
+func (a *Authenticator) audit(ctx context.Context, actor, action, target string, detail any) {
+	if err := a.store.Audit(ctx, actor, action, target, detail); err != nil {
+		a.log.ErrorContext(ctx, "a login could not be noted in the audit journal", "error", err)
+	}
 }
 
 func (a *Authenticator) blocked(ctx context.Context, keys ...string) error {
@@ -210,5 +241,9 @@ var ErrBadLogin = errors.New("login or password is wrong")
 
 // LogOut ends the session of a principal.
 func (a *Authenticator) LogOut(ctx context.Context, p Principal) error {
-	return a.store.EndSession(ctx, p.TokenHash)
+	if err := a.store.EndSession(ctx, p.TokenHash); err != nil {
+		return err
+	}
+	a.audit(ctx, p.Name(), "session.end", p.Operator.ID, nil)
+	return nil
 }

@@ -55,6 +55,7 @@ func (p *people) PasswordHash(_ context.Context, login string) (switchboard.Oper
 
 func (*people) AddSession(context.Context, string, []byte, time.Time) error { return nil }
 func (*people) LoginSucceeded(context.Context, []string) error              { return nil }
+func (*people) Audit(context.Context, string, string, string, any) error    { return nil }
 
 func newPeople(t *testing.T) (*people, *Authenticator) {
 	t.Helper()

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strconv"
 
 	"switchboard"
 )
@@ -17,6 +18,8 @@ type Error struct {
 	Status int    `json:"status"`
 	Code   string `json:"code"`             // stable, for programs
 	Detail string `json:"detail,omitempty"` // for people: what is wrong and what would be right
+
+	RetryAfter int `json:"-"` // seconds, for the header; 0: none
 }
 
 // New makes a problem.
@@ -42,6 +45,9 @@ func Send(w http.ResponseWriter, e *Error) {
 	body, _ := json.Marshal(e)
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
+	if e.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(e.RetryAfter))
+	}
 	w.WriteHeader(e.Status)
 	_, _ = w.Write(append(body, '\n'))
 }

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"fmt"
 	"time"
 
 	"switchboard"
@@ -29,8 +30,43 @@ type Send struct {
 	// Callback is where a script wants to be told what becomes of the message; nil
 	// for nowhere.
 	Callback *Callback
+	// NotBefore is when the message may leave; the zero time is now. Until then it is
+	// queued beside the outbox, where it holds up nothing; TTL runs from then.
+	NotBefore time.Time
+	// StopLists are checked besides the global one and the account's; nil checks
+	// none of them. An address that is on one is a SuppressedError. Names of lists.
+	StopLists []string
+	// Cap refuses what would be one too many, with a CappedError; 0 is no cap. It
+	// counts what scripts and campaigns sent into the chat within CapPer.
+	Cap    int
+	CapPer time.Duration
+	// Daily is how many messages the API key of Sender may make in a day (UTC); one
+	// more is a DailyLimitError. 0 is no limit.
+	Daily int64
 	// Allow decides under the chat's lock whether the message may be sent; nil allows.
 	Allow func(switchboard.Chat) error
+}
+
+// SuppressedError says that the recipient is on a stop-list.
+type SuppressedError struct{ Reason string }
+
+func (e *SuppressedError) Error() string { return "the recipient may not be written to: " + e.Reason }
+
+// CappedError says that the recipient got as many messages as they may.
+type CappedError struct {
+	Count int
+	Per   time.Duration
+}
+
+func (e *CappedError) Error() string {
+	return fmt.Sprintf("the recipient got %d messages within %v", e.Count, e.Per)
+}
+
+// DailyLimitError says that an API key has sent as many messages as it may today.
+type DailyLimitError struct{ Limit int64 }
+
+func (e *DailyLimitError) Error() string {
+	return fmt.Sprintf("this API key may send %d messages a day, and has; the next day begins at midnight UTC", e.Limit)
 }
 
 // ClaimState is what a worker is to do for a chat.

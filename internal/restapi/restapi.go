@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -47,7 +48,7 @@ const callTime = 15 * time.Second
 
 // Tokens checks bearer tokens; *auth.Authenticator is one.
 type Tokens interface {
-	Token(ctx context.Context, token string) (auth.Principal, error)
+	Token(ctx context.Context, token, remoteAddr string) (auth.Principal, error)
 }
 
 // problems makes huma's own errors ours. huma keeps that in a global, which
@@ -79,9 +80,13 @@ func New(router chi.Router, version string, tokens Tokens, unavailable func(erro
 			if refused.Status == http.StatusUnauthorized {
 				ctx.SetHeader("WWW-Authenticate", "Bearer")
 			}
+			if refused.RetryAfter > 0 {
+				ctx.SetHeader("Retry-After", strconv.Itoa(refused.RetryAfter))
+			}
 			send(ctx, refused)
 			return
 		}
+		ctx = huma.WithContext(ctx, auth.WithAddress(ctx.Context(), ctx.RemoteAddr()))
 		next(huma.WithValue(huma.WithValue(ctx, principalKey{}, p), unavailableKey{}, unavailable))
 	})
 	return api
@@ -115,10 +120,12 @@ func authorize(ctx huma.Context, tokens Tokens, log *slog.Logger) (auth.Principa
 	}
 	timed, cancel := context.WithTimeout(ctx.Context(), callTime)
 	defer cancel()
-	p, err := tokens.Token(timed, strings.TrimSpace(token))
+	p, err := tokens.Token(timed, strings.TrimSpace(token), ctx.RemoteAddr())
 	switch {
 	case errors.Is(err, auth.ErrNoToken), errors.Is(err, auth.ErrBadToken):
 		return p, problem.New(http.StatusUnauthorized, "unauthorized", err.Error())
+	case Refused(err) != nil:
+		return p, Refused(err)
 	case err != nil:
 		log.ErrorContext(ctx.Context(), "token could not be checked", "error", err)
 		return p, problem.From(late(timed, err))
@@ -127,6 +134,20 @@ func authorize(ctx huma.Context, tokens Tokens, log *slog.Logger) (auth.Principa
 		return p, problem.New(http.StatusForbidden, "forbidden", "this needs "+needs[access])
 	}
 	return p, nil
+}
+
+// Refused is the answer to whoever is known and may not come in from where they are,
+// or not as often; nil for other errors.
+func Refused(err error) *problem.Error {
+	if e, ok := errors.AsType[*auth.AddressError](err); ok {
+		return problem.New(http.StatusForbidden, "address_not_allowed", e.Error())
+	}
+	if e, ok := errors.AsType[*auth.RateError](err); ok {
+		p := problem.New(http.StatusTooManyRequests, "rate_limited", e.Error())
+		p.RetryAfter = int(e.RetryAfter/time.Second) + 1
+		return p
+	}
+	return nil
 }
 
 var needs = map[Access]string{
@@ -211,6 +232,9 @@ func Fail(ctx context.Context, err error) error {
 	}
 	if h, ok := errors.AsType[huma.HeadersError](err); ok {
 		return huma.ErrorWithHeaders(p, h.GetHeaders())
+	}
+	if p.RetryAfter > 0 {
+		return huma.ErrorWithHeaders(p, http.Header{"Retry-After": {strconv.Itoa(p.RetryAfter)}})
 	}
 	return p
 }

@@ -58,6 +58,8 @@ func RegisterSessions(api huma.API, s Sessions) {
 			case isBlocked:
 				return nil, huma.ErrorWithHeaders(problem.New(http.StatusTooManyRequests, "too_many_attempts", err.Error()),
 					http.Header{"Retry-After": {strconv.Itoa(int(time.Until(blocked.Until).Seconds()) + 1)}})
+			case Refused(err) != nil:
+				return nil, Refused(err)
 			case err != nil:
 				return nil, err
 			}

@@ -46,7 +46,7 @@ func TestTooManyLoginsSayWhenToComeBack(t *testing.T) {
 
 type silent struct{}
 
-func (silent) Token(ctx context.Context, _ string) (auth.Principal, error) {
+func (silent) Token(ctx context.Context, _, _ string) (auth.Principal, error) {
 	<-ctx.Done() // as a query that is never answered
 	return auth.Principal{}, fmt.Errorf("reading the session: %w", ctx.Err())
 }
@@ -75,7 +75,7 @@ func TestCallsEnd(t *testing.T) {
 
 type everybody struct{}
 
-func (everybody) Token(context.Context, string) (auth.Principal, error) {
+func (everybody) Token(context.Context, string, string) (auth.Principal, error) {
 	return auth.Principal{APIKeyID: "key"}, nil
 }
 

@@ -1,0 +1,418 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"switchboard"
+	"switchboard/config"
+	"switchboard/db"
+	"switchboard/internal/dbtest"
+	"switchboard/simulator/simtest"
+)
+
+// unaudited are changing operations that are no administration, and why.
+var unaudited = map[string]string{
+	"POST /api/v1/messages":                  "the message itself says which key sent it",
+	"DELETE /api/v1/messages/{id}":           "the message itself says that it was canceled, and only its own key can",
+	"POST /files":                            "the file itself says whose it is",
+	"POST /webhooks/{platform}/{account_id}": "what platforms say is kept as it came",
+}
+
+// Every changing operation of the document leaves an entry that says who, from
+// where, what, on what; a new operation fails until it has a row here.
+func TestEveryChangeIsAudited(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	token := w.operator("root", switchboard.RoleAdmin)
+	root, err := w.sys.db.OperatorByLogin(t.Context(), "root")
+	if err != nil {
+		t.Fatal(err)
+	}
+	type row struct {
+		path, body string
+		status     int
+		action     string
+		target     string // "" is the id in the answer
+		before     bool   // there is something before, or after
+		after      bool
+	}
+	id := func(method, path, body string, status int) string {
+		t.Helper()
+		var made struct{ ID string }
+		w.rest(method, path, token, json.RawMessage(body), status, &made)
+		return made.ID
+	}
+	account := w.account("telegram", telegramToken, nil)
+	const (
+		operatorBody = `{"login":%q,"role":"operator","password":"a very secret password"}`
+		keyBody      = `{"name":"script","rate":5}`
+		ruleBody     = `{"position":1,"sender":"Shop"}`
+	)
+	rows := map[string]func() row{
+		"POST /api/v1/accounts": func() row {
+			body := fmt.Sprintf(`{"platform":"telegram","name":"new","settings":{"token":"7000000009:AAtestTokenOfTheSimulator0123456789","api_base":%q}}`, w.base+"/telegram")
+			return row{"/api/v1/accounts", body, 201, "account.add", "", false, true}
+		},
+		"PATCH /api/v1/accounts/{id}": func() row {
+			return row{"/api/v1/accounts/" + account, `{"name":"renamed","settings":{"secret":"hush-hush"}}`, 200, "account.set", account, true, true}
+		},
+		"DELETE /api/v1/accounts/{id}": func() row {
+			return row{"/api/v1/accounts/" + w.account("viber", viberToken, nil), "", 204, "account.remove", "path", true, true}
+		},
+		"POST /api/v1/accounts/{id}/check": func() row {
+			return row{"/api/v1/accounts/" + account + "/check", "", 200, "account.check", account, false, false}
+		},
+		"POST /api/v1/accounts/{id}/pause": func() row {
+			return row{"/api/v1/accounts/" + account + "/pause", "", 204, "account.pause", account, true, true}
+		},
+		"POST /api/v1/accounts/{id}/resume": func() row {
+			return row{"/api/v1/accounts/" + account + "/resume", "", 204, "account.resume", account, true, true}
+		},
+		"POST /api/v1/operators": func() row {
+			return row{"/api/v1/operators", fmt.Sprintf(operatorBody, "one"), 201, "operator.add", "", false, true}
+		},
+		"PATCH /api/v1/operators/{id}": func() row {
+			return row{"/api/v1/operators/" + id("POST", "/api/v1/operators", fmt.Sprintf(operatorBody, "two"), 201), `{"password":"another secret one","allow_from":["192.0.2.0/24"]}`, 200, "operator.set", "path", true, true}
+		},
+		"DELETE /api/v1/operators/{id}": func() row {
+			return row{"/api/v1/operators/" + id("POST", "/api/v1/operators", fmt.Sprintf(operatorBody, "three"), 201), "", 204, "operator.remove", "path", true, false}
+		},
+		"POST /api/v1/api-keys": func() row { return row{"/api/v1/api-keys", keyBody, 201, "apikey.add", "", false, true} },
+		"PATCH /api/v1/api-keys/{id}": func() row {
+			return row{"/api/v1/api-keys/" + id("POST", "/api/v1/api-keys", keyBody, 201), `{"daily":7}`, 200, "apikey.set", "path", true, true}
+		},
+		"DELETE /api/v1/api-keys/{id}": func() row {
+			return row{"/api/v1/api-keys/" + id("POST", "/api/v1/api-keys", keyBody, 201), "", 204, "apikey.revoke", "path", true, false}
+		},
+		"POST /api/v1/api-keys/{id}/callback-secret": func() row {
+			key := id("POST", "/api/v1/api-keys", keyBody, 201)
+			return row{"/api/v1/api-keys/" + key + "/callback-secret", "", 201, "callback.secret", key, false, false}
+		},
+		"POST /api/v1/callbacks/secret": func() row { return row{"/api/v1/callbacks/secret", "", 201, "callback.secret", "none", false, false} },
+		"POST /api/v1/callbacks/retry": func() row {
+			return row{"/api/v1/callbacks/retry", "{}", 200, "callbacks.retry", "none", false, false}
+		},
+		"POST /api/v1/sender-rules": func() row {
+			return row{"/api/v1/sender-rules", ruleBody, 201, "senderrule.add", "", false, true}
+		},
+		"PUT /api/v1/sender-rules/{id}": func() row {
+			return row{"/api/v1/sender-rules/" + id("POST", "/api/v1/sender-rules", ruleBody, 201), ruleBody, 200, "senderrule.set", "path", true, true}
+		},
+		"DELETE /api/v1/sender-rules/{id}": func() row {
+			return row{"/api/v1/sender-rules/" + id("POST", "/api/v1/sender-rules", ruleBody, 201), "", 204, "senderrule.remove", "path", true, false}
+		},
+		"POST /api/v1/messages/resend": func() row {
+			return row{"/api/v1/messages/resend", "{}", 200, "messages.resend", "none", false, false}
+		},
+		"POST /api/v1/quarantine/replay": func() row {
+			return row{"/api/v1/quarantine/replay", "{}", 200, "quarantine.replay", "none", false, false}
+		},
+		"POST /api/v1/quarantine/{id}/replay": func() row {
+			poisoned := db.NewID()
+			_, err := w.sys.db.Pool().Exec(t.Context(), `with u as (insert into updates (lane, account_id, dedup_key, chat_key, raw) values (1, $2, $1::text, 'c', '{}') returning lane, id)
+				insert into quarantine (id, account_id, lane, update_id, error) select $1::uuid, $2, lane, id, 'poison' from u`, poisoned, account)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return row{"/api/v1/quarantine/" + poisoned + "/replay", "", 204, "quarantine.replay", poisoned, false, false}
+		},
+		"POST /api/v1/sessions": func() row {
+			return row{"/api/v1/sessions", `{"login":"root","password":"password of root"}`, 201, "session.open", root.ID, false, false}
+		},
+		"DELETE /api/v1/sessions": func() row { return row{"/api/v1/sessions", "", 204, "session.end", root.ID, false, false} },
+	}
+	entries := func(query string) (page struct {
+		Items      []switchboard.AuditEntry
+		NextBefore *int64 `json:"next_before"`
+	}) {
+		t.Helper()
+		w.rest("GET", "/api/v1/audit?"+query, token, nil, 200, &page)
+		return page
+	}
+	operations := documented(t)
+	slices.SortStableFunc(operations, func(a, b string) int { // ends the session that the others need
+		return strings.Count(a, "DELETE /api/v1/sessions") - strings.Count(b, "DELETE /api/v1/sessions")
+	})
+	for _, op := range operations {
+		method, _, _ := strings.Cut(op, " ")
+		if method == "GET" || method == "HEAD" || unaudited[op] != "" {
+			continue
+		}
+		if rows[op] == nil {
+			t.Errorf("%s: nobody has said what it leaves in the audit journal", op)
+			continue
+		}
+		r := rows[op]()
+		newest := entries("limit=1").Items[0].ID
+		status, _, answer := w.ask(method, r.path, token, r.body)
+		if status != r.status {
+			t.Errorf("%s: %d %s, want %d", op, status, answer, r.status)
+			continue
+		}
+		want := r.target
+		switch want {
+		case "":
+			var made struct{ ID string }
+			if err := json.Unmarshal([]byte(answer), &made); err != nil {
+				t.Fatal(err)
+			}
+			want = made.ID
+		case "path":
+			want = r.path[strings.LastIndexByte(r.path, '/')+1:]
+		case "none":
+			want = ""
+		}
+		if op == "DELETE /api/v1/sessions" {
+			token = w.operator("auditor", switchboard.RoleAdmin)
+		}
+		list := entries("action=" + r.action).Items
+		if len(list) == 0 || list[0].ID <= newest {
+			t.Errorf("%s leaves no entry %s", op, r.action)
+			continue
+		}
+		e := list[0]
+		if e.Actor != "operator:"+root.ID || e.Address != "127.0.0.1" || e.Target != want || time.Since(e.At).Abs() > time.Minute {
+			t.Errorf("%s: %+v, want root from 127.0.0.1 on %s", op, e, want)
+		}
+		has := func(v json.RawMessage) bool { return len(v) > 0 && string(v) != "null" }
+		if has(e.Before) != r.before || has(e.After) != r.after {
+			t.Errorf("%s: before %s, after %s", op, e.Before, e.After)
+		}
+	}
+
+	// What is secret is not in it.
+	var all string
+	if err := w.sys.db.Pool().QueryRow(t.Context(), `select string_agg(audit::text, ' ') from audit`).Scan(&all); err != nil {
+		t.Fatal(err)
+	}
+	for _, secret := range []string{"password of", "a very secret password", "another secret one", "hush-hush", "AAtestToken", "swb_", "whsec_", "argon2"} {
+		if strings.Contains(all, secret) {
+			t.Errorf("%q stands in the audit journal", secret)
+		}
+	}
+
+	// Refused logins: who is known by id, who is not by nothing.
+	w.rest("POST", "/api/v1/sessions", "", map[string]string{"login": "root", "password": "wrong guess"}, 401, nil)
+	w.rest("POST", "/api/v1/sessions", "", map[string]string{"login": "my password", "password": "oops"}, 401, nil)
+	refused := entries("action=session.*&limit=2").Items
+	if len(refused) != 2 || refused[0].Action != "session.refused" || refused[0].Target != "" || refused[1].Target != root.ID || refused[0].Address != "127.0.0.1" {
+		t.Errorf("refused logins: %+v", refused)
+	}
+
+	// Pages and filters fit together, here and on the command line.
+	var ids []int64
+	for before := int64(0); ; {
+		page := entries("limit=7&actor=operator:" + root.ID + "&before=" + strconv.FormatInt(before, 10))
+		for _, e := range page.Items {
+			ids = append(ids, e.ID)
+			if e.Actor != "operator:"+root.ID {
+				t.Errorf("a page of root's has %+v", e)
+			}
+		}
+		if page.NextBefore == nil {
+			break
+		}
+		before = *page.NextBefore
+	}
+	if !slices.IsSortedFunc(ids, func(a, b int64) int { return int(b - a) }) || len(slices.Compact(slices.Clone(ids))) != len(ids) || len(ids) < len(rows) {
+		t.Errorf("pages of %d entries: %v", len(ids), ids)
+	}
+	var printed struct{ Items []switchboard.AuditEntry }
+	w.command(0, &printed, "audit", "--actor", "operator:"+root.ID, "--limit", "5", "--json")
+	if len(printed.Items) != 5 || printed.Items[0].ID != ids[0] {
+		t.Errorf("the command printed %+v", printed.Items)
+	}
+	if text := w.command(0, nil, "audit", "--action", "operator.set", "--to", "2100-01-01T00:00:00Z"); !strings.Contains(text, "operator.set") || strings.Contains(text, "account.set") || !strings.Contains(text, "192.0.2.0/24") {
+		t.Errorf("the command printed %s", text)
+	}
+	if n := len(entries("from=2100-01-01T00:00:00Z").Items); n != 0 {
+		t.Errorf("%d entries of the future", n)
+	}
+}
+
+// Keys and people with a list of networks come in from there alone, on every way
+// in; who comes through a trusted proxy is where the proxy says.
+func TestAddressesOfKeysAndPeople(t *testing.T) {
+	t.Parallel()
+	sim, base := simtest.Start(t)
+	w := startOn(t, sim, base, dbtest.URLOf(t), []byte(strings.Repeat("\x05", 32)), func(c *config.Config) { c.TrustedProxies = []string{"127.0.0.1"} })
+	root := w.operator("root", switchboard.RoleAdmin)
+	var key struct{ ID, Key string }
+	w.rest("POST", "/api/v1/api-keys", root, map[string]any{"name": "k", "allow_from": []string{"192.0.2.0/24", "2001:db8::/32"}}, 201, &key)
+	if _, err := w.sys.admin.AddOperator(t.Context(), "test", switchboard.Operator{Login: "ann", Role: switchboard.RoleAdmin, AllowFrom: []string{"192.0.2.0/24", "2001:db8::/32"}}, "password of ann"); err != nil {
+		t.Fatal(err)
+	}
+	from := func(address, method, path, token, body string) (int, string) {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), method, w.http+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("X-Forwarded-For", address)
+		if token != "" {
+			req.Header.Set("Authorization", "Bearer "+token)
+		}
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		text, _ := io.ReadAll(res.Body)
+		return res.StatusCode, string(text)
+	}
+	const login = `{"login":"ann","password":"password of ann"}`
+	status, answer := from("192.0.2.9", "POST", "/api/v1/sessions", "", login)
+	var session struct{ Token string }
+	if err := json.Unmarshal([]byte(answer), &session); err != nil || status != 201 {
+		t.Fatal(status, answer, err)
+	}
+	if status, answer := from("192.0.3.9", "POST", "/api/v1/sessions", "", login); status != 403 || !strings.Contains(answer, "address_not_allowed") {
+		t.Errorf("a login from elsewhere: %d %s", status, answer)
+	}
+	if status, _ := from("192.0.3.9", "POST", "/api/v1/sessions", "", `{"login":"ann","password":"a wrong one"}`); status != 401 {
+		t.Errorf("a wrong password from elsewhere: %d; it must not tell that ann exists", status)
+	}
+	nothing := db.NewID()
+	for _, op := range documented(t) {
+		method, path, _ := strings.Cut(op, " ")
+		path = strings.NewReplacer("{id}", nothing, "{account_id}", nothing, "{platform}", "telegram").Replace(path)
+		if path == "/api/v1/customers" {
+			path += "?phone=%2B79001234567"
+		}
+		body := ""
+		if method != "GET" && method != "HEAD" && method != "DELETE" {
+			body = "{}"
+		}
+		if slices.Contains(mayCall[op], "nobody") || op == "DELETE /api/v1/sessions" {
+			continue
+		}
+		for who, token := range map[string]string{"key": key.Key, "admin": session.Token} {
+			// The last address counts: what stands before it is the client's to invent.
+			for _, address := range []string{"192.0.3.9", "2001:db9::1", "192.0.2.9, 192.0.3.9", "::ffff:192.0.3.9"} {
+				if status, answer := from(address, method, path, token, body); status != 403 || (method != "HEAD" && !strings.Contains(answer, "address_not_allowed")) {
+					t.Errorf("%s as %s from %s: %d %s", op, who, address, status, answer)
+				}
+			}
+			if !slices.Contains(mayCall[op], who) {
+				continue
+			}
+			for _, address := range []string{"192.0.2.9", "2001:db8:5::1", "::ffff:192.0.2.9"} {
+				if status, answer := from(address, method, path, token, body); status == 401 || status == 403 {
+					t.Errorf("%s as %s from %s: %d %s", op, who, address, status, answer)
+				}
+			}
+		}
+	}
+	for address, want := range map[string]int{"192.0.3.9": 4401, "192.0.2.9": 0} {
+		ws, _, err := websocket.DefaultDialer.DialContext(t.Context(), "ws"+w.http[len("http"):]+"/ws/v1", http.Header{"Authorization": {"Bearer " + session.Token}, "X-Forwarded-For": {address}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := ws.WriteMessage(websocket.TextMessage, []byte(`{"jsonrpc":"2.0","id":1,"method":"hello","params":{"cursor":null}}`)); err != nil && want == 0 {
+			t.Fatal(err)
+		}
+		_, _, err = ws.ReadMessage()
+		if got := 0; err != nil {
+			if closed, ok := err.(*websocket.CloseError); ok {
+				got = closed.Code
+			}
+			if got != want {
+				t.Errorf("a connection from %s: %v, want %d", address, err, want)
+			}
+		} else if want != 0 {
+			t.Errorf("a connection from %s was let in", address)
+		}
+		ws.Close()
+	}
+	// A change of the list ends the sessions of before.
+	ann, err := w.sys.db.OperatorByLogin(t.Context(), "ann")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.rest("PATCH", "/api/v1/operators/"+ann.ID, root, map[string]any{"allow_from": []string{}}, 200, nil)
+	if status, _ := from("192.0.2.9", "GET", "/api/v1/chats", session.Token, ""); status != 401 {
+		t.Errorf("the session of before the change: %d", status)
+	}
+	// An expired key is nobody's.
+	w.rest("PATCH", "/api/v1/api-keys/"+key.ID, root, map[string]any{"allow_from": []string{}, "expires_at": time.Now().Add(300 * time.Millisecond)}, 200, nil)
+	if status, answer := from("198.51.100.1", "GET", "/api/v1/chats", key.Key, ""); status != 200 {
+		t.Errorf("a key without a list: %d %s", status, answer)
+	}
+	time.Sleep(400 * time.Millisecond)
+	if status, _ := from("198.51.100.1", "GET", "/api/v1/chats", key.Key, ""); status != 401 {
+		t.Errorf("an expired key: %d", status)
+	}
+}
+
+// The daily number of a key holds over processes and requests at once, exactly;
+// repeats and refusals don't count.
+func TestDailyLimit(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	account := w.account("telegram", telegramToken, nil)
+	root := w.operator("root", switchboard.RoleAdmin)
+	var key struct{ ID, Key string }
+	w.rest("POST", "/api/v1/api-keys", root, map[string]any{"name": "k", "daily": 10}, 201, &key)
+	send := func(idempotency, to string) (int, string, string) {
+		req, err := http.NewRequestWithContext(t.Context(), "POST", w.http+"/api/v1/messages", strings.NewReader(fmt.Sprintf(`{"account_id":%q,"to":{"external_id":%q},"text":"x"}`, account, to)))
+		if err != nil {
+			return 0, err.Error(), ""
+		}
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Authorization", "Bearer "+key.Key)
+		req.Header.Set("Idempotency-Key", idempotency)
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return 0, err.Error(), ""
+		}
+		defer res.Body.Close()
+		text, _ := io.ReadAll(res.Body)
+		return res.StatusCode, string(text), res.Header.Get("Retry-After")
+	}
+	if status, answer, _ := send("bad", ""); status != 422 {
+		t.Fatal(status, answer)
+	}
+	for range 3 {
+		if status, answer, _ := send("same", "100"); status != 202 {
+			t.Fatal(status, answer)
+		}
+	}
+	results := make(chan int, 30)
+	for i := range 30 {
+		go func() {
+			status, answer, after := send(fmt.Sprint("k", i), fmt.Sprint(200+i))
+			if status == 429 && (!strings.Contains(answer, "daily_limit") || after == "") {
+				t.Errorf("429 with %s, Retry-After %q", answer, after)
+			}
+			results <- status
+		}()
+	}
+	count := map[int]int{}
+	for range 30 {
+		count[<-results]++
+	}
+	if count[202] != 9 || count[429] != 21 {
+		t.Errorf("answers %v, want 9 accepted and 21 refused", count)
+	}
+	if status, answer, _ := send("same", "100"); status != 202 {
+		t.Error("a repeat of what was accepted, after the limit:", status, answer)
+	}
+	w.rest("PATCH", "/api/v1/api-keys/"+key.ID, root, map[string]any{"rate": 0.1, "burst": 1, "daily": 0}, 200, nil)
+	if status, answer, _ := send("more", "300"); status != 202 {
+		t.Error("after the limit was taken away:", status, answer)
+	}
+	if status, answer, after := send("more2", "301"); status != 429 || !strings.Contains(answer, "rate_limited") || after == "" {
+		t.Errorf("over the rate: %d %s, Retry-After %q", status, answer, after)
+	}
+}

@@ -1,0 +1,226 @@
+package main
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"switchboard"
+	"switchboard/config"
+	"switchboard/internal/dbtest"
+	"switchboard/message"
+	"switchboard/simulator"
+	"switchboard/simulator/simtest"
+)
+
+// told is a script's address: what it was told of each message.
+type told struct {
+	*httptest.Server
+	mu       sync.Mutex
+	statuses map[string][]string
+	bad      []string
+}
+
+func listen(t *testing.T, secret func() string) *told {
+	l := &told{statuses: map[string][]string{}}
+	l.Server = httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(secret(), "whsec_"))
+		mac := hmac.New(sha256.New, key)
+		fmt.Fprintf(mac, "%s.%s.%s", r.Header.Get("Webhook-Id"), r.Header.Get("Webhook-Timestamp"), body)
+		var p struct {
+			Data struct{ ID, Status string }
+		}
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if jerr := json.Unmarshal(body, &p); err != nil || jerr != nil || r.Header.Get("Webhook-Signature") != "v1,"+base64.StdEncoding.EncodeToString(mac.Sum(nil)) {
+			l.bad = append(l.bad, string(body))
+		}
+		l.statuses[p.Data.ID] = append(l.statuses[p.Data.ID], p.Data.Status)
+	}))
+	t.Cleanup(l.Close)
+	return l
+}
+
+func (l *told) of(id string) []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.statuses[id])
+}
+
+// The way of single sends with all that a script may say: a callback for every
+// status, a sender's name by rules, stop-lists, a cap, a time.
+func TestSendOptions(t *testing.T) {
+	t.Parallel()
+	sim, base := simtest.Start(t)
+	w := startOn(t, sim, base, dbtest.URLOf(t), []byte(strings.Repeat("\x05", 32)), func(c *config.Config) { c.CallbackAllow = []string{"127.0.0.1"} })
+	account := w.account("viber", viberToken, nil)
+	root := w.operator("root", switchboard.RoleAdmin)
+	var key struct {
+		ID, Key string
+		Secret  string `json:"callback_secret"`
+	}
+	w.rest("POST", "/api/v1/api-keys", root, map[string]string{"name": "k"}, 201, &key)
+	script := listen(t, func() string { return key.Secret })
+	op := w.connect(root, nil)
+	person, err := w.sim.Viber(viberToken).NewCustomer(simulator.CustomerSpec{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	person.SendText("hello")
+	chat := op.message("hello", func(m *message.Message) bool { return m.Text == "hello" }).ChatID
+	send := func(want int, more map[string]any) (id, answer string) {
+		t.Helper()
+		body := map[string]any{"account_id": account, "to": map[string]string{"chat_id": chat}, "text": "x", "callback_url": script.URL + "/s"}
+		for k, v := range more {
+			body[k] = v
+		}
+		text, err := json.Marshal(body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		status, _, answer := w.ask("POST", "/api/v1/messages", key.Key, string(text))
+		if status != want {
+			t.Fatalf("%s: %d %s, want %d", text, status, answer, want)
+		}
+		var accepted struct{ ID string }
+		_ = json.Unmarshal([]byte(answer), &accepted)
+		return accepted.ID, answer
+	}
+	until := func(what string, ok func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(20 * time.Second); !ok(); <-time.After(20 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s did not come true: %v", what, script.statuses)
+			}
+		}
+	}
+	names := func() (list []string) {
+		for _, r := range w.sim.Viber(viberToken).Requests("send_message") {
+			var body struct {
+				Sender struct{ Name string }
+				Text   string
+			}
+			if err := json.Unmarshal(r.Body, &body); err != nil {
+				t.Fatal(err)
+			}
+			list = append(list, body.Text+" from "+body.Sender.Name)
+		}
+		return list
+	}
+
+	// Statuses, and the account's own name.
+	first, _ := send(202, map[string]any{"text": "first"})
+	until("the first's statuses", func() bool { return len(script.of(first)) >= 2 }) // a report that a later one overtakes is not told
+	if got := script.of(first); got[0] != "sent" || !slices.Contains([]string{"delivered", "read"}, got[1]) {
+		t.Errorf("told %q", got)
+	}
+	// Names: a rule for marketing at this account, behind one of a pattern.
+	w.rest("POST", "/api/v1/sender-rules", root, map[string]any{"position": 2, "account_id": account, "traffic_class": "marketing", "sender": "Promo"}, 201, nil)
+	w.rest("POST", "/api/v1/sender-rules", root, map[string]any{"position": 1, "platform": "viber", "pattern": "*bank*", "sender": "Not a bank"}, 201, nil)
+	w.rest("POST", "/api/v1/sender-rules", root, map[string]any{"position": 1, "platform": "nobody's", "sender": "x"}, 422, nil)
+	until("the rules to hold", func() bool {
+		send(202, map[string]any{"text": "probe", "traffic_class": "marketing"})
+		return slices.Contains(names(), "probe from Promo")
+	})
+	for _, more := range []map[string]any{
+		{"text": "a", "traffic_class": "marketing", "sender": "My Bank"}, {"text": "b", "sender": "Anna"}, {"text": "c"}, {"text": "d", "traffic_class": "marketing", "sender": "Anna"},
+	} {
+		send(202, more)
+	}
+	want := []string{"first from Shop", "a from Not a bank", "b from Anna", "c from Shop", "d from Promo"}
+	until("the names", func() bool {
+		return !slices.ContainsFunc(want, func(n string) bool { return !slices.Contains(names(), n) })
+	})
+
+	// A time: it waits, and holds up nobody.
+	at := time.Now().Add(3 * time.Second)
+	later, _ := send(202, map[string]any{"text": "later", "schedule": map[string]any{"start_at": at}})
+	canceled, _ := send(202, map[string]any{"text": "never", "schedule": map[string]any{"start_at": at}})
+	blocked, _ := send(202, map[string]any{"text": "stopped", "schedule": map[string]any{"start_at": at}, "stop_lists": []string{"vip"}})
+	between, _ := send(202, map[string]any{"text": "between"})
+	until("what came between", func() bool { return len(script.of(between)) >= 1 })
+	w.rest("DELETE", "/api/v1/messages/"+canceled, key.Key, nil, 204, nil)
+	w.rest("DELETE", "/api/v1/messages/"+canceled, key.Key, nil, 409, nil)
+	w.rest("DELETE", "/api/v1/messages/"+first, key.Key, nil, 409, nil)
+	var other struct{ Key string }
+	w.rest("POST", "/api/v1/api-keys", root, map[string]string{"name": "other"}, 201, &other)
+	w.rest("DELETE", "/api/v1/messages/"+later, other.Key, nil, 404, nil)
+	until("the cancelation", func() bool { return slices.Equal(script.of(canceled), []string{"canceled"}) })
+	if got := script.of(later); time.Now().Before(at) && len(got) > 0 {
+		t.Errorf("what was for later is %q already", got)
+	}
+	sql := func(text string, args ...any) {
+		t.Helper()
+		if _, err := w.sys.db.Pool().Exec(t.Context(), text, args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Stop-lists, now and when the time comes.
+	sql(`insert into suppressions (list, kind, address, reason) values ('vip', 1, $1, 'asked us not to')`, person.ID())
+	if _, answer := send(422, map[string]any{"stop_lists": []string{"vip"}}); !strings.Contains(answer, `"suppressed"`) || !strings.Contains(answer, "asked us not to") {
+		t.Error(answer)
+	}
+	send(202, map[string]any{"stop_lists": []string{"others"}})
+	until("the time", func() bool { return len(script.of(later)) >= 1 && len(script.of(blocked)) >= 1 })
+	if time.Now().Before(at) {
+		t.Error("it left before its time")
+	}
+	if got := script.of(blocked); !slices.Equal(got, []string{"canceled"}) {
+		t.Errorf("what was stopped meanwhile: %q", got)
+	}
+	if slices.ContainsFunc(names(), func(n string) bool { return strings.HasPrefix(n, "never") || strings.HasPrefix(n, "stopped") }) {
+		t.Errorf("the platform got %q", names())
+	}
+	sql(`insert into suppressions (list, kind, address) select 'account:' || $1, 0, id::text from customers`, account)
+	if _, answer := send(422, nil); !strings.Contains(answer, `"suppressed"`) {
+		t.Error(answer)
+	}
+	sql(`delete from suppressions`)
+	// A cap.
+	if _, answer := send(422, map[string]any{"frequency_cap": map[string]any{"count": 3, "per": "1h"}}); !strings.Contains(answer, `"frequency_capped"`) {
+		t.Error(answer)
+	}
+	send(202, map[string]any{"frequency_cap": map[string]any{"count": 500, "per": "1h"}})
+	// What makes no sense is refused with what would be right.
+	for _, more := range []map[string]any{
+		{"callback_url": "ftp://x"}, {"traffic_class": "spam"}, {"stop_lists": []string{"No Such Name"}}, {"frequency_cap": map[string]any{"count": 1, "per": "day"}},
+		{"schedule": map[string]any{"stop_at": time.Now().Add(-time.Hour)}}, {"cascade": true}, {"schedule": map[string]any{"rate": 5}},
+	} {
+		send(422, more)
+	}
+	if script.mu.Lock(); len(script.bad) > 0 {
+		t.Errorf("wrongly signed: %q", script.bad)
+	}
+	script.mu.Unlock()
+	// A key of before callbacks has no secret to sign with.
+	sql(`delete from callback_secrets where key_id = $1`, key.ID)
+	if _, answer := send(422, nil); !strings.Contains(answer, "no_callback_secret") {
+		t.Error(answer)
+	}
+	w.rest("POST", "/api/v1/api-keys/"+key.ID+"/callback-secret", root, nil, 201, &key)
+	last, _ := send(202, nil)
+	until("the last's status", func() bool { return len(script.of(last)) >= 1 })
+	if script.mu.Lock(); len(script.bad) > 0 {
+		t.Errorf("wrongly signed: %q", script.bad)
+	}
+	script.mu.Unlock()
+	var listed struct {
+		Items []switchboard.CallbackDelivery
+	}
+	w.rest("GET", "/api/v1/callbacks?message_id="+first, root, nil, 200, &listed)
+	if len(listed.Items) < 2 || listed.Items[len(listed.Items)-1].Status != "sent" || listed.Items[0].State != "delivered" {
+		t.Errorf("deliveries %+v", listed.Items)
+	}
+	w.command(0, &listed, "callback", "list", "--message", first, "--json")
+}

@@ -1,0 +1,66 @@
+package db
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"switchboard"
+	"switchboard/internal/auth"
+)
+
+// Audit notes who did what, with the address that ctx has (auth.Address). A detail
+// that is a switchboard.Change is kept as what was and what is.
+func (d *DB) Audit(ctx context.Context, actor, action, target string, detail any) error {
+	var before, after any
+	if c, ok := detail.(switchboard.Change); ok {
+		before, after, detail = c.Before, c.After, c.Detail
+	}
+	if detail == nil {
+		detail = struct{}{}
+	}
+	columns := make([][]byte, 3)
+	for i, v := range []any{detail, before, after} {
+		if v == nil {
+			continue
+		}
+		text, err := json.Marshal(v)
+		if err != nil {
+			return fmt.Errorf("writing the audit journal: %w", err)
+		}
+		// Postgres takes every JSON but one with the character 0 in a text.
+		columns[i] = []byte(strings.ReplaceAll(string(text), `\u0000`, `\ufffd`))
+	}
+	if _, err := d.pool.Exec(ctx, `insert into audit (actor, address, action, target, detail, before, after) values ($1, $2, $3, $4, $5, $6, $7)`,
+		plainText(actor), auth.Address(ctx), action, plainText(target), columns[0], columns[1], columns[2]); err != nil {
+		return fmt.Errorf("writing the audit journal: %w", err)
+	}
+	return nil
+}
+
+// AuditLog returns the journal's entries of the filter, newest first.
+func (d *DB) AuditLog(ctx context.Context, f switchboard.AuditFilter, limit int) ([]switchboard.AuditEntry, error) {
+	prefix := ""
+	if p, ok := strings.CutSuffix(f.Action, "*"); ok {
+		f.Action, prefix = "", p
+	}
+	rows, err := d.pool.Query(ctx, `select id, at, actor, address, action, target, detail, before, after from audit
+		where ($1 = 0 or id < $1) and ($2 = '' or actor = $2) and ($3 = '' or target = $3) and ($4 = '' or action = $4) and ($5 = '' or starts_with(action, $5))
+			and ($6::timestamptz is null or at >= $6) and ($7::timestamptz is null or at < $7)
+		order by id desc limit $8`, f.Before, plainText(f.Actor), plainText(f.Target), plainText(f.Action), plainText(prefix), f.From, f.To, limit)
+	if err != nil {
+		return nil, fmt.Errorf("reading the audit journal: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (e switchboard.AuditEntry, err error) {
+		err = row.Scan(&e.ID, &e.At, &e.Actor, &e.Address, &e.Action, &e.Target, &e.Detail, &e.Before, &e.After)
+		utc(&e.At)
+		return e, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading the audit journal: %w", err)
+	}
+	return list, nil
+}
