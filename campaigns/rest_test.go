@@ -28,7 +28,7 @@ import (
 // tokens are "key", "admin" and "supervisor".
 type tokens struct{}
 
-func (tokens) Token(_ context.Context, token string) (auth.Principal, error) {
+func (tokens) Token(_ context.Context, token, _ string) (auth.Principal, error) {
 	switch token {
 	case "key":
 		return auth.Principal{APIKeyID: "0198a000-0000-7000-8000-000000000001"}, nil
@@ -40,7 +40,7 @@ func (tokens) Token(_ context.Context, token string) (auth.Principal, error) {
 }
 
 func (t tokens) Request(r *http.Request) (auth.Principal, error) {
-	return t.Token(r.Context(), auth.Token(r))
+	return t.Token(r.Context(), auth.Token(r), r.RemoteAddr)
 }
 
 // server is the API on a real listener, because bodies stream.

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"switchboard"
 	"switchboard/internal/auth"
@@ -15,6 +16,13 @@ import (
 // Audit notes who did what, with the address that ctx has (auth.Address). A detail
 // that is a switchboard.Change is kept as what was and what is.
 func (d *DB) Audit(ctx context.Context, actor, action, target string, detail any) error {
+	return writeAudit(ctx, d.pool, actor, action, target, detail)
+}
+
+// writeAudit is Audit, in a transaction or by itself.
+func writeAudit(ctx context.Context, on interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+}, actor, action, target string, detail any) error {
 	var before, after any
 	if c, ok := detail.(switchboard.Change); ok {
 		before, after, detail = c.Before, c.After, c.Detail
@@ -34,7 +42,7 @@ func (d *DB) Audit(ctx context.Context, actor, action, target string, detail any
 		// Postgres takes every JSON but one with the character 0 in a text.
 		columns[i] = []byte(strings.ReplaceAll(string(text), `\u0000`, `\ufffd`))
 	}
-	if _, err := d.pool.Exec(ctx, `insert into audit (actor, address, action, target, detail, before, after) values ($1, $2, $3, $4, $5, $6, $7)`,
+	if _, err := on.Exec(ctx, `insert into audit (actor, address, action, target, detail, before, after) values ($1, $2, $3, $4, $5, $6, $7)`,
 		plainText(actor), auth.Address(ctx), action, plainText(target), columns[0], columns[1], columns[2]); err != nil {
 		return fmt.Errorf("writing the audit journal: %w", err)
 	}

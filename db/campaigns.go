@@ -60,13 +60,7 @@ func (d *DB) once(ctx context.Context, o queue.Once, answer any, do func(tx pgx.
 }
 
 func auditCampaign(ctx context.Context, tx pgx.Tx, actor, action, id string, detail any) error {
-	if detail == nil {
-		detail = map[string]string{}
-	}
-	if _, err := tx.Exec(ctx, `insert into audit (actor, action, target, detail) values ($1, $2, $3, $4)`, actor, action, id, detail); err != nil {
-		return fmt.Errorf("writing the audit journal: %w", err)
-	}
-	return nil
+	return writeAudit(ctx, tx, actor, action, id, detail)
 }
 
 // AddCampaign stores a draft. Of c the definition and what is taken from it counts.

@@ -327,7 +327,7 @@ const inactiveAfter = 3
 func (s *system) addRoles(ctx context.Context) error {
 	tokens := auth.New(s.db, s.log)
 	s.router = chi.NewRouter()
-	s.router.Use(recoverer(s.log), safely)
+	s.router.Use(recoverer(s.log), safely, auth.Addressed)
 	s.router.NotFound(func(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, http.StatusNotFound, "not_found", "no such address on this process")
 	})

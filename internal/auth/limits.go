@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"sync"
 	"time"
@@ -63,6 +64,13 @@ type addressKey struct{}
 // WithAddress notes where a request came from, for the audit journal.
 func WithAddress(ctx context.Context, remoteAddr string) context.Context {
 	return context.WithValue(ctx, addressKey{}, ClientAddress(remoteAddr))
+}
+
+// Addressed is WithAddress for every request of a server.
+func Addressed(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(w, r.WithContext(WithAddress(r.Context(), r.RemoteAddr)))
+	})
 }
 
 // Address is what WithAddress noted; "" outside of requests.

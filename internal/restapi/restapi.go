@@ -86,7 +86,6 @@ func New(router chi.Router, version string, tokens Tokens, unavailable func(erro
 			send(ctx, refused)
 			return
 		}
-		ctx = huma.WithContext(ctx, auth.WithAddress(ctx.Context(), ctx.RemoteAddr()))
 		next(huma.WithValue(huma.WithValue(ctx, principalKey{}, p), unavailableKey{}, unavailable))
 	})
 	return api
