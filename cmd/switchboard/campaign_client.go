@@ -43,7 +43,7 @@ func newCampaignClient(url, key string) *campaignClient {
 type local string
 
 // Token implements restapi.Tokens.
-func (l local) Token(_ context.Context, token string) (auth.Principal, error) {
+func (l local) Token(_ context.Context, token, _ string) (auth.Principal, error) {
 	if token != string(l) {
 		return auth.Principal{}, auth.ErrBadToken
 	}
@@ -52,7 +52,7 @@ func (l local) Token(_ context.Context, token string) (auth.Principal, error) {
 
 // Request implements restapi.Requests.
 func (l local) Request(r *http.Request) (auth.Principal, error) {
-	return l.Token(r.Context(), auth.Token(r))
+	return l.Token(r.Context(), auth.Token(r), r.RemoteAddr)
 }
 
 // serveCampaigns calls do with a client of an API on this process' own core.
