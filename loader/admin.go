@@ -50,6 +50,7 @@ type Administration interface {
 	Replay(ctx context.Context, f switchboard.QuarantineFilter, newest string, limit int) (int, error)
 	FailedMessages(ctx context.Context, f switchboard.FailedFilter, limit int) ([]message.Message, error)
 	SendMessage(ctx context.Context, s queue.Send) (m message.Message, created bool, err error)
+	CancelMessage(ctx context.Context, messageID, keyID string) error
 	AuditLog(ctx context.Context, f switchboard.AuditFilter, limit int) ([]switchboard.AuditEntry, error)
 	Audit(ctx context.Context, actor, action, target string, detail any) error
 }

@@ -30,7 +30,6 @@ type Store interface {
 	History(ctx context.Context, chatID string, after, before int64, fromStart bool, limit int) ([]message.Message, error)
 	Message(ctx context.Context, id string) (message.Message, error)
 	Timeline(ctx context.Context, id string) ([]switchboard.TimelineEntry, error)
-	CancelMessage(ctx context.Context, messageID, keyID string) error
 	FindCustomers(ctx context.Context, phone string) ([]switchboard.PhoneEntry, error)
 	Reports
 }
@@ -102,7 +101,7 @@ func (l *Loader) Register(api huma.API) {
 	restapi.Register(api, restapi.Any, http.MethodGet, "/api/v1/messages/{id}", "getMessage", "History", "A message with its timeline", l.getMessage)
 	restapi.Register(api, restapi.APIKey, http.MethodDelete, "/api/v1/messages/{id}", "cancelMessage", "Messages", "Take back a message of this key that has not left yet",
 		func(ctx context.Context, in *chatInput) (*nothing, error) {
-			if err := l.store.CancelMessage(ctx, in.ID, restapi.Principal(ctx).APIKeyID); err != nil {
+			if err := l.admin.store.CancelMessage(ctx, in.ID, restapi.Principal(ctx).APIKeyID); err != nil {
 				return nil, err
 			}
 			l.admin.wake("events")
