@@ -131,9 +131,7 @@ func (w *world) send(chatKey, url string) message.Message {
 	return m
 }
 
-func unlimited(string) (account, chat message.Rate, ok bool) {
-	return message.Rate{}, message.Rate{}, true
-}
+func unlimited(string) queue.Pacing { return queue.Pacing{OK: true} }
 
 // sent has the platform accept the message, or fail it.
 func (w *world) sent(m message.Message, failure *message.Failure) {

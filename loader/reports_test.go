@@ -39,7 +39,7 @@ func TestMain(m *testing.M) { dbtest.Main(m) }
 type tokens map[string]auth.Principal
 
 // Token implements restapi.Tokens.
-func (t tokens) Token(_ context.Context, token string) (auth.Principal, error) {
+func (t tokens) Token(_ context.Context, token, _ string) (auth.Principal, error) {
 	p, ok := t[token]
 	if !ok {
 		return p, auth.ErrBadToken
