@@ -173,7 +173,7 @@ func (d *DB) LoadEvents(ctx context.Context, events []switchboard.Event) (map[st
 			chatIDs = append(chatIDs, e.ChatID)
 		}
 	}
-	// Nearly all events are messages: one round trip for these.
+	// One round trip for everything.
 	var found map[string]*message.Message
 	holders, typing := map[string]switchboard.Chat{}, map[string]switchboard.Chat{}
 	batch := &pgx.Batch{}
@@ -189,6 +189,10 @@ func (d *DB) LoadEvents(ctx context.Context, events []switchboard.Event) (map[st
 			return err
 		})
 	}
+	var chats map[string]*switchboard.Chat
+	if len(chatIDs) > 0 {
+		chats = queueChats(batch, chatIDs)
+	}
 	if batch.Len() > 0 {
 		if err := d.hot.SendBatch(ctx, batch).Close(); err != nil {
 			return nil, fmt.Errorf("loading events: %w", err)
@@ -196,19 +200,12 @@ func (d *DB) LoadEvents(ctx context.Context, events []switchboard.Event) (map[st
 	}
 	maps.Copy(holders, typing)
 	for i := range events {
-		if events[i].MessageID != "" {
-			events[i].Message = found[events[i].MessageID]
+		e := &events[i]
+		if e.MessageID != "" {
+			e.Message = found[e.MessageID]
 		}
-	}
-	if len(chatIDs) > 0 {
-		chats, err := d.Chats(ctx, chatIDs)
-		if err != nil {
-			return nil, err
-		}
-		for i := range events {
-			if t := events[i].Type; t == switchboard.EventChatOffered || t == switchboard.EventChatUpdated {
-				events[i].Chat = chats[events[i].ChatID]
-			}
+		if e.Type == switchboard.EventChatOffered || e.Type == switchboard.EventChatUpdated {
+			e.Chat = chats[e.ChatID]
 		}
 	}
 	return holders, nil

@@ -122,22 +122,42 @@ func scanChat(row pgx.CollectableRow, more ...any) (switchboard.Chat, error) {
 // Chats returns the chats with the given ids with their last message, by id;
 // unknown ids are left out.
 func (d *DB) Chats(ctx context.Context, ids []string) (map[string]*switchboard.Chat, error) {
-	rows, err := d.pool.Query(ctx, `select `+chatColumns+` from chats c join customers cu on cu.id = c.customer_id where c.id = any($1)`, wellFormed(ids))
-	if err != nil {
+	batch := &pgx.Batch{}
+	found := queueChats(batch, ids)
+	if err := d.hot.SendBatch(ctx, batch).Close(); err != nil {
 		return nil, fmt.Errorf("reading chats: %w", err)
-	}
-	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (switchboard.Chat, error) { return scanChat(row) })
-	if err != nil {
-		return nil, fmt.Errorf("reading chats: %w", err)
-	}
-	if err := d.addLastMessages(ctx, list); err != nil {
-		return nil, err
-	}
-	found := make(map[string]*switchboard.Chat, len(list))
-	for i := range list {
-		found[list[i].ID] = &list[i]
 	}
 	return found, nil
+}
+
+// queueChats reads chats with their last messages into the map that it returns.
+func queueChats(batch *pgx.Batch, ids []string) map[string]*switchboard.Chat {
+	ids = wellFormed(ids)
+	found := make(map[string]*switchboard.Chat, len(ids))
+	batch.Queue(`select `+chatColumns+` from chats c join customers cu on cu.id = c.customer_id where c.id = any($1)`, ids).Query(func(rows pgx.Rows) error {
+		for rows.Next() {
+			c, err := scanChat(rows)
+			if err != nil {
+				return err
+			}
+			found[c.ID] = &c
+		}
+		return rows.Err()
+	})
+	batch.Queue(`select `+messageColumns+` from chats c join messages m on m.chat_id = c.id and m.seq = c.last_seq where c.id = any($1)`, ids).Query(func(rows pgx.Rows) error {
+		for rows.Next() {
+			m, err := scanMessage(rows)
+			if err != nil {
+				return err
+			}
+			if c := found[m.ChatID]; c != nil {
+				// One that came between the two statements is the last one.
+				c.LastMessage, c.LastSeq = &m, m.Seq
+			}
+		}
+		return rows.Err()
+	})
+	return found
 }
 
 // Chat returns one chat with its last message, or ErrNotFound.
