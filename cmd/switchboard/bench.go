@@ -45,11 +45,12 @@ import (
 // floors add as costs do: 1/(1/x + 1/y).
 
 type benchCmd struct {
-	Only    []string      `placeholder:"a,b,..." help:"Only these figures: a, b, c, d, e, f (growth), g (idle), h (start), l (limiter), o (overload)."`
-	Time    time.Duration `default:"8s" help:"Length of each measurement."`
-	Full    bool          `help:"The long run: (b) sustained for a minute, (f) with ten million messages."`
-	History int           `default:"200000" help:"Messages stored before (f) measures growth."`
-	Profile string        `placeholder:"FILE" help:"Write a CPU profile of the service's part of (a), (b) and (c)."`
+	Only       []string      `placeholder:"a,b,..." help:"Only these figures: a, b, c, d, e, f (growth), g (idle), h (start), l (limiter), o (overload), p (campaign)."`
+	Time       time.Duration `default:"8s" help:"Length of each measurement."`
+	Full       bool          `help:"The long run: (b) sustained for a minute, (f) with ten million messages, (p) with a million recipients."`
+	Recipients int           `default:"100000" help:"Recipients of the campaign of (p)."`
+	History    int           `default:"200000" help:"Messages stored before (f) measures growth."`
+	Profile    string        `placeholder:"FILE" help:"Write a CPU profile of the service's part of (a), (b) and (c)."`
 }
 
 type benchRow struct {
@@ -70,6 +71,7 @@ type bench struct {
 	// zookeeper are the servers of an ensemble for what needs one; empty: left out.
 	zookeeper []string
 	next      atomic.Int64 // number of the last callback made
+	plain     float64      // sends/s of (c); 0: not measured
 	sustained float64      // webhooks/s that (b) took without a growing lag; 0: not measured
 }
 
@@ -86,7 +88,7 @@ func (b *benchCmd) Run(ctx context.Context, cfg *config.Config) error {
 	defer os.RemoveAll(dir)
 	run := &bench{cmd: b, log: logger(cfg), dir: dir, load: loadAverage(), zookeeper: cfg.ZooKeeperServers}
 	if b.Full {
-		b.History = 10_000_000
+		b.History, b.Recipients = 10_000_000, 1_000_000
 	}
 	run.server, err = embedded.Start(ctx, embedded.Config{DataDir: filepath.Join(dir, "postgres"), Logger: run.log, Settings: map[string]string{"max_connections": "500", "max_wal_size": "4GB"}})
 	if err != nil {
@@ -101,7 +103,7 @@ func (b *benchCmd) Run(ctx context.Context, cfg *config.Config) error {
 	for _, f := range []struct {
 		name string
 		do   func(context.Context) error
-	}{{"a", run.webhooks}, {"b", run.normalise}, {"c", run.sends}, {"d", run.latency}, {"e", run.memory}, {"f", run.growth}, {"g", run.idle}, {"h", run.start}, {"l", run.limiter}, {"o", run.overload}} {
+	}{{"a", run.webhooks}, {"b", run.normalise}, {"c", run.sends}, {"d", run.latency}, {"e", run.memory}, {"f", run.growth}, {"g", run.idle}, {"h", run.start}, {"l", run.limiter}, {"o", run.overload}, {"p", run.campaign}} {
 		if len(b.Only) > 0 && !slices.Contains(b.Only, f.name) {
 			continue
 		}
@@ -844,6 +846,7 @@ func (r *bench) sends(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.plain = got
 	floor := sum(calls, jobs)
 	r.add(benchRow{"(c) sends to a zero-latency platform", perSecond(got), perSecond(floor), ratio(got / floor), ">= 0.7", []string{
 		fmt.Sprintf("(c) floor: bare calls %s + no-op River jobs %s; %s (the platform and the simulator of it are in the same process)", perSecond(calls), perSecond(jobs), cost)}})

@@ -1,0 +1,212 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"switchboard/config"
+)
+
+// benchRecipients writes n rows of a campaign's recipients, none of them known yet.
+func benchRecipients(w io.Writer, n int) error {
+	b := bufio.NewWriterSize(w, 64<<10)
+	fmt.Fprintln(b, "external_id,name,city,order_no")
+	for i := range n {
+		fmt.Fprintf(b, "%d,Anna %d,Moscow,A-%d\n", 5551000000+i, i, 1000000+i)
+	}
+	return b.Flush()
+}
+
+// campaign is figure (p): recipients imported, a campaign of them run against a
+// zero-latency platform, and looked at meanwhile, all over REST.
+func (r *bench) campaign(ctx context.Context) error {
+	n := r.cmd.Recipients
+	base, stopPlatform, err := platform(ctx)
+	if err != nil {
+		return err
+	}
+	defer stopPlatform()
+	if r.plain == 0 {
+		cfg, err := r.config(ctx)
+		if err != nil {
+			return err
+		}
+		if r.plain, _, err = r.sendAll(ctx, cfg, base); err != nil {
+			return err
+		}
+	}
+	cfg, err := r.config(ctx)
+	if err != nil {
+		return err
+	}
+	bare, err := bareCopy(ctx, cfg.DatabaseURL, n)
+	if err != nil {
+		return err
+	}
+	account, key, err := r.prepareCampaign(ctx, cfg, base+"/telegram")
+	if err != nil {
+		return err
+	}
+	p, err := r.serve(ctx, cfg, "edge", "workers")
+	if err != nil {
+		return err
+	}
+	defer p.stop()
+	_, idle, err := p.usage()
+	if err != nil {
+		return err
+	}
+	api := campaignAPI{"http://" + p.http + "/api/v1/campaigns", key}
+	var made struct{ ID string }
+	if err := api.call(ctx, "POST", "", "application/json", strings.NewReader(fmt.Sprintf(`{"name":"bench","content":{"text":"Hello {{name}}, your order {{order_no}} is on its way"},"steps":[{"account_id":%q}]}`, account)), &made); err != nil {
+		return err
+	}
+	most := idle
+	watch, stopWatch := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		for watch.Err() == nil {
+			if _, resident, err := p.usage(); err == nil {
+				most = max(most, resident)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+	})
+	defer watching.Wait()
+	defer stopWatch()
+	in, out := io.Pipe()
+	go func() { out.CloseWithError(benchRecipients(out, n)) }()
+	var imported struct{ Accepted int }
+	began := time.Now()
+	if err := api.call(ctx, "PUT", "/"+made.ID+"/recipients", "text/csv", in, &imported); err != nil {
+		return err
+	}
+	importing := time.Since(began)
+	if imported.Accepted != n {
+		return fmt.Errorf("%d of %d recipients were accepted", imported.Accepted, n)
+	}
+	used := r.cost()
+	began = time.Now()
+	if err := api.call(ctx, "POST", "/"+made.ID+"/start", "application/json", http.NoBody, nil); err != nil {
+		return err
+	}
+	starting := time.Since(began)
+	var looks []time.Duration
+	var sending time.Duration
+	for {
+		var c struct {
+			State  string
+			Counts struct{ Total, Queued, Sent, Failed, Skipped int }
+		}
+		asked := time.Now()
+		if err := api.call(ctx, "GET", "/"+made.ID, "", http.NoBody, &c); err != nil {
+			return err
+		}
+		looks = append(looks, time.Since(asked))
+		if c.Counts.Queued == 0 {
+			sending = time.Since(began)
+			if c.Counts.Sent != n {
+				return fmt.Errorf("of %d recipients: %+v", n, c.Counts)
+			}
+			break
+		}
+		if time.Since(began) > 10*time.Minute {
+			return fmt.Errorf("after ten minutes: %+v", c)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	cost := r.since(used, int64(n))
+	stopWatch()
+	watching.Wait()
+	slices.Sort(looks)
+	got := rate(int64(n), sending)
+	const mib = 1 << 20
+	r.add(benchRow{fmt.Sprintf("(p) campaign of %d recipients", n), perSecond(got), perSecond(r.plain), ratio(got / r.plain), ">= 0.7", []string{
+		fmt.Sprintf("(p) floor: plain sends, as in (c); every recipient is a new chat; %s", cost)}})
+	r.add(benchRow{"(p) import", perSecond(rate(int64(n), importing)), perSecond(rate(int64(n), bare)), ratio(bare.Seconds() / importing.Seconds()), ">= 0.4", []string{
+		"(p) floor of the import: COPY of the same rows into a bare table"}})
+	r.add(benchRow{"(p) start", fmt.Sprintf("%.0f ms", starting.Seconds()*1000), "", "", "< 5 s", nil})
+	r.add(benchRow{"(p) progress query, median and longest", fmt.Sprintf("%.1f, %.1f ms", percentile(looks, 0.5).Seconds()*1000, looks[len(looks)-1].Seconds()*1000), "", "", "< 50 ms", nil})
+	r.add(benchRow{"(p) memory of the process at most", fmt.Sprintf("%.0f MiB", float64(most)/mib), fmt.Sprintf("%.0f MiB", float64(idle)/mib), "", "< 150 MiB more", []string{"(p) memory: resident; the floor is before the import"}})
+	return nil
+}
+
+// bareCopy copies the same rows into a table without anything.
+func bareCopy(ctx context.Context, url string, n int) (time.Duration, error) {
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	var rows bytes.Buffer
+	if err := benchRecipients(&rows, n); err != nil {
+		return 0, err
+	}
+	if _, err := conn.Exec(ctx, `create table bare (external_id text, name text, city text, order_no text)`); err != nil {
+		return 0, err
+	}
+	began := time.Now()
+	if _, err := conn.PgConn().CopyFrom(ctx, &rows, `copy bare from stdin (format csv, header)`); err != nil {
+		return 0, err
+	}
+	took := time.Since(began)
+	_, err = conn.Exec(ctx, `drop table bare`)
+	return took, err
+}
+
+// prepareCampaign adds the account and the key that the campaign is made with.
+func (r *bench) prepareCampaign(ctx context.Context, cfg *config.Config, apiBase string) (account, key string, err error) {
+	s, err := r.serviceOn(ctx, cfg, apiBase, "loader")
+	if err != nil {
+		return "", "", err
+	}
+	defer func() { err = errors.Join(err, s.stop()) }()
+	a, err := s.admin.AddAccount(ctx, "bench", "telegram", "Bench", map[string]string{"token": demoTelegramToken, "api_base": apiBase, "rate": "0", "chat_rate": "0"})
+	if err != nil {
+		return "", "", err
+	}
+	_, key, err = s.admin.AddAPIKey(ctx, "bench", "bench")
+	return a.ID, key, err
+}
+
+// campaignAPI calls the REST API of campaigns.
+type campaignAPI struct{ base, key string }
+
+func (c campaignAPI) call(ctx context.Context, method, path, kind string, body io.Reader, answer any) error {
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer "+c.key)
+	if kind != "" {
+		req.Header.Set("Content-Type", kind)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		return err
+	}
+	if res.StatusCode/100 != 2 {
+		return fmt.Errorf("%s %s: %d %s", method, path, res.StatusCode, text)
+	}
+	if answer == nil {
+		return nil
+	}
+	return json.Unmarshal(text, answer)
+}
