@@ -213,6 +213,11 @@ func (w *pumping) run(ctx context.Context) error {
 	return w.write(ctx)
 }
 
+// The statements here name a campaign or an account beside each row's own key, and
+// on tables that were empty a moment ago a plan may well begin with that one, and
+// look at all of them for each row. Where two columns make the key, the row is asked
+// for by both (lateral and limit, or offset 0).
+
 // release brings messages back to the outbox that were taken out of it while the
 // campaign was paused, or at a quiet hour.
 func (w *pumping) release(ctx context.Context, limit int) (int, error) {
@@ -348,7 +353,7 @@ func campaignSends(ctx context.Context, tx pgx.Tx, campaignID string, numbers []
 		return found, nil
 	}
 	rows, err := tx.Query(ctx, `select s.message_id, s.n, s.round, s.step, s.account_id, s.at, m.status, coalesce(m.error ->> 'kind', ''), coalesce(m.error ->> 'detail', ''), m.platform_message_id is not null
-		from unnest($2::bigint[]) r (n) join campaign_sends s on s.campaign_id = $1 and s.n = r.n
+		from unnest($2::bigint[]) r (n) cross join lateral (select * from campaign_sends where campaign_id = $1 and n = r.n order by round, step limit 1000) s
 		cross join lateral (select status, error, platform_message_id from messages where id = s.message_id limit 1) m order by s.n, s.round, s.step`, campaignID, numbers)
 	if err != nil {
 		return nil, fmt.Errorf("reading what was sent: %w", err)
@@ -592,7 +597,8 @@ func (w *pumping) phones(ctx context.Context, s *queue.CampaignStep, here []*tar
 		batch.Queue(`select r.i, k.phone from unnest($1::int[], $2::uuid[]) r (i, address) join customers k on k.id = r.address where k.phone <> ''`, index[0], addresses[0]).Query(read)
 	}
 	if len(index[1]) > 0 {
-		batch.Queue(`select r.i, k.phone from unnest($1::int[], $2::text[]) r (i, address) join customers k on k.account_id = any($3) and k.external_id = r.address where k.phone <> ''`,
+		batch.Queue(`select r.i, k.phone from unnest($1::int[], $2::text[]) r (i, address) cross join unnest($3::uuid[]) a (id)
+			cross join lateral (select phone from customers where account_id = a.id and external_id = r.address limit 1) k where k.phone <> ''`,
 			index[1], addresses[1], homes).Query(read)
 	}
 	if batch.Len() == 0 {
@@ -681,7 +687,8 @@ func (w *pumping) places(ctx context.Context, targets []*target, accounts, homes
 				(select c.id from customers k join chats c on c.customer_id = k.id where k.account_id = a.id and k.external_id = r.address order by c.created_at limit 1)) as id) found `+placeJoins,
 			index[1], addresses[1], accounts, w.lists()).Query(read)
 	case len(index[1]) > 0:
-		batch.Queue(`select `+placeColumns+` from unnest($1::int[], $2::text[]) r (i, address) join customers own on own.account_id = any($5) and own.external_id = r.address and own.phone <> ''
+		batch.Queue(`select `+placeColumns+` from unnest($1::int[], $2::text[]) r (i, address) cross join unnest($5::uuid[]) h (id)
+			cross join lateral (select phone from customers where account_id = h.id and external_id = r.address and phone <> '' limit 1) own
 			cross join lateral (select k.* from phone_book p join customers k on k.id = p.customer_id where p.phone = own.phone and p.account_id = any($3)) k
 			cross join lateral (select `+chatOfCustomer+` as id) found `+placeJoins, index[1], addresses[1], accounts, w.lists(), homes).Query(read)
 	}
@@ -742,10 +749,12 @@ func (d *DB) makeCampaignChats(ctx context.Context, accountID string, targets []
 			where `+noAlias+` order by r.key on conflict (account_id, external_id) do nothing`, accountID, ids, keys, phones)
 		batch.Queue(`insert into chats (id, account_id, platform, customer_id, external_id, state)
 			select r.id, a.id, a.platform, cu.id, r.key, 'closed' from unnest($2::uuid[], $3::text[]) r (id, key) join accounts a on a.id = $1
-			join customers cu on cu.account_id = $1 and cu.external_id = r.key where `+noAlias+` order by r.key on conflict (account_id, external_id) do nothing`, accountID, chatIDs, keys)
-		batch.Queue(`insert into phone_book (phone, customer_id, account_id, platform, source)
-			select r.phone, cu.id, a.id, a.platform, 'address' from unnest($2::text[], $3::text[]) r (key, phone) join accounts a on a.id = $1
-			join customers cu on cu.account_id = $1 and cu.external_id = r.key where r.phone <> '' order by 1, 2 on conflict do nothing`, accountID, keys, phones)
+			cross join lateral (select id from customers where account_id = $1 and external_id = r.key limit 1) cu where `+noAlias+` order by r.key on conflict (account_id, external_id) do nothing`, accountID, chatIDs, keys)
+		if slices.ContainsFunc(phones, func(p string) bool { return p != "" }) {
+			batch.Queue(`insert into phone_book (phone, customer_id, account_id, platform, source)
+				select r.phone, cu.id, a.id, a.platform, 'address' from unnest($2::text[], $3::text[]) r (key, phone) join accounts a on a.id = $1
+				cross join lateral (select id from customers where account_id = $1 and external_id = r.key limit 1) cu where r.phone <> '' order by 1, 2 on conflict do nothing`, accountID, keys, phones)
+		}
 		if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 			return fmt.Errorf("making chats: %w", err)
 		}
@@ -798,7 +807,7 @@ func (w *pumping) spare(ctx context.Context) error {
 	}
 	const counts = `s.status not in ('failed', 'expired', 'canceled')`
 	batch.Queue(`select r.i from unnest($2::int[], $3::bigint[], $4::bigint[]) r (i, person, n) where exists (
-		select 1 from campaign_sends s where s.person = r.person and s.campaign_id = $1 and s.n <> r.n and `+counts+`)`, w.p.ID, index, people, numbers).Query(note(twice))
+		select 1 from campaign_sends s where s.person = r.person and s.campaign_id is not distinct from $1 and s.n <> r.n and `+counts+`)`, w.p.ID, index, people, numbers).Query(note(twice))
 	if w.p.Cap > 0 {
 		batch.Queue(`select r.i from unnest($2::int[], $3::bigint[], $4::bigint[]) r (i, person, n) where $5 <= (
 			select count(*) from campaign_sends s where s.person = r.person and s.at > now() - $6::interval and (s.campaign_id, s.n) <> ($1, r.n) and `+counts+`)`,
@@ -921,11 +930,13 @@ func (w *pumping) write(ctx context.Context) error {
 	var q queuedRows
 	if len(ids) > 0 {
 		batch.Queue(`select from chats where id = any($1) order by account_id, external_id for update`, chats)
-		batch.Queue(`with r as (select * from unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[]) as r (id, chat_id, account_id, kind, body, name)),
-			u as (update chats c set last_seq = last_seq + 1 from r where c.id = r.chat_id returning c.id, c.last_seq, c.operator_id, c.state in ('new', 'offered') as everyone),
+		// Everything comes out of the update, so that nothing is joined.
+		batch.Queue(`with u as (update chats c set last_seq = last_seq + 1
+				from unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[]) as r (id, chat_id, account_id, kind, body, name) where c.id = r.chat_id
+				returning r.*, c.last_seq, c.operator_id, c.state in ('new', 'offered') as everyone),
 			m as (insert into messages (id, chat_id, account_id, seq, direction, kind, status, status_at, body, sender_kind, sender_id, sender_name, created_at)
-				select r.id, r.chat_id, r.account_id, u.last_seq, 'out', r.kind, 'queued', t, r.body::jsonb, 'campaign', $1, r.name, t from r join u on u.id = r.chat_id, clock_timestamp() t)
-			insert into events (type, chat_id, message_id, operator_id, everyone) select 'message.new', u.id, r.id, u.operator_id, u.everyone from r join u on u.id = r.chat_id`,
+				select u.id, u.chat_id, u.account_id, u.last_seq, 'out', u.kind, 'queued', t, u.body::jsonb, 'campaign', $1, u.name, t from u, clock_timestamp() t)
+			insert into events (type, chat_id, message_id, operator_id, everyone) select 'message.new', chat_id, id, operator_id, everyone from u`,
 			p.ID, ids, chats, accounts, kinds, bodies, names)
 		batch.Queue(`insert into campaign_sends (message_id, campaign_id, n, round, step, account_id, chat_id, person)
 			select r.id, $1, r.n, r.round, r.step, r.account_id, r.chat_id, r.person
@@ -992,8 +1003,8 @@ func queueMoved(batch *pgx.Batch, campaignID string, list []moved, counts map[ca
 			steps[i], messages[i], due[i] = int16(m.step), m.messageID, m.due
 		}
 		batch.Queue(`update campaign_recipients c set state = r.state, status = r.status, reason = r.reason, step = r.step, message_id = r.message_id, due_at = r.due_at, updated_at = now()
-			from unnest($2::bigint[], $3::text[], $4::text[], $5::text[], $6::smallint[], $7::uuid[], $8::timestamptz[]) r (n, state, status, reason, step, message_id, due_at)
-			where c.campaign_id = $1 and c.n = r.n`, campaignID, numbers, states, statuses, reasons, steps, messages, due)
+			from (select $1::uuid as campaign_id, r.* from unnest($2::bigint[], $3::text[], $4::text[], $5::text[], $6::smallint[], $7::uuid[], $8::timestamptz[]) r (n, state, status, reason, step, message_id, due_at) offset 0) r
+			where c.campaign_id = r.campaign_id and c.n = r.n`, campaignID, numbers, states, statuses, reasons, steps, messages, due)
 	}
 	if len(stop) > 0 {
 		batch.Queue(`update campaign_sends set stopped = true where message_id = any($1)`, stop)
