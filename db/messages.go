@@ -55,7 +55,7 @@ func utc(times ...*time.Time) {
 
 // Messages returns the messages with the given ids, by id; unknown ids are left out.
 func (d *DB) Messages(ctx context.Context, ids []string) (map[string]*message.Message, error) {
-	rows, err := d.pool.Query(ctx, messagesByID, distinctIDs(ids))
+	rows, err := d.hot.Query(ctx, messagesByID, distinctIDs(ids))
 	if err != nil {
 		return nil, fmt.Errorf("reading messages: %w", err)
 	}

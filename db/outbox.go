@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"switchboard"
 	"switchboard/internal/queue"
@@ -119,22 +120,24 @@ func (d *DB) lockChat(ctx context.Context, tx pgx.Tx, chatID string) (switchboar
 // wakeOutbox makes sure that a deliver job exists for the chat. The row's lock
 // decides against a worker that is just about to find the outbox empty.
 func (d *DB) wakeOutbox(ctx context.Context, tx pgx.Tx, chatID string, priority int) error {
-	tag, err := tx.Exec(ctx, `insert into outbox_chats as o (chat_id, busy) values ($1, true)
-		on conflict (chat_id) do update set busy = true where not o.busy`, chatID)
-	if err != nil {
-		return fmt.Errorf("waking outbox: %w", err)
-	}
-	if tag.RowsAffected() > 0 {
-		return d.jobs.insert(ctx, tx, queue.DeliverArgs{ChatID: chatID, Priority: priority})
-	}
+	batch := &pgx.Batch{}
+	woken := false
+	batch.Queue(`insert into outbox_chats as o (chat_id, busy) values ($1, true)
+		on conflict (chat_id) do update set busy = true where not o.busy`, chatID).Exec(func(tag pgconn.CommandTag) error {
+		woken = tag.RowsAffected() > 0
+		return nil
+	})
 	if priority == queue.PriorityConversation {
 		// What is urgent behind the first message makes that one urgent.
-		_, err = tx.Exec(ctx, `update outbox_chats set parked_priority = $2 where chat_id = $1 and parked_account is not null and parked_priority > $2`, chatID, priority)
-		if err != nil {
-			return fmt.Errorf("waking outbox: %w", err)
-		}
+		batch.Queue(`update outbox_chats set parked_priority = $2 where chat_id = $1 and parked_account is not null and parked_priority > $2`, chatID, priority)
 	}
-	return nil
+	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
+		return fmt.Errorf("waking outbox: %w", err)
+	}
+	if !woken {
+		return nil
+	}
+	return d.jobs.insert(ctx, tx, queue.DeliverArgs{ChatID: chatID, Priority: priority})
 }
 
 func chatEvent(typ switchboard.EventType, chat switchboard.Chat, messageID string) switchboard.Event {
