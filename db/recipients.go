@@ -206,11 +206,7 @@ func appendTexts(b []byte, block []queue.Recipient, must bool, of func(*queue.Re
 
 // Note writes into the audit journal what became of the import.
 func (im *CampaignImport) Note(ctx context.Context, actor string, accepted, rejected, duplicates int64) error {
-	if _, err := im.conn.Exec(ctx, `insert into audit (actor, action, target, detail) values ($1, 'campaign.import', $2, $3)`, actor, im.id.String(),
-		map[string]int64{"accepted": accepted, "rejected": rejected, "duplicates": duplicates}); err != nil {
-		return fmt.Errorf("writing the audit journal: %w", err)
-	}
-	return nil
+	return writeAudit(ctx, im.conn, actor, "campaign.import", im.id.String(), map[string]int64{"accepted": accepted, "rejected": rejected, "duplicates": duplicates})
 }
 
 // Close ends the import.

@@ -30,6 +30,7 @@ var (
 	supervisors = []string{"supervisor", "admin", "key"}
 	admins      = []string{"admin"}
 	keys        = []string{"key"}
+	scripts     = []string{"admin", "key"}
 )
 
 // mayCall is who may call what. It is written by hand, apart from the code: an
@@ -53,6 +54,20 @@ var mayCall = map[string][]string{
 	"GET /api/v1/callbacks":                      admins,
 	"POST /api/v1/callbacks/retry":               admins,
 	"POST /api/v1/callbacks/secret":              admins,
+	"GET /api/v1/campaigns":                      supervisors,
+	"POST /api/v1/campaigns":                     scripts,
+	"GET /api/v1/campaigns/{id}":                 supervisors,
+	"DELETE /api/v1/campaigns/{id}":              scripts,
+	"POST /api/v1/campaigns/{id}/cancel":         scripts,
+	"POST /api/v1/campaigns/{id}/dry-run":        scripts,
+	"GET /api/v1/campaigns/{id}/export.csv":      supervisors,
+	"GET /api/v1/campaigns/{id}/export.xlsx":     supervisors,
+	"POST /api/v1/campaigns/{id}/pause":          scripts,
+	"GET /api/v1/campaigns/{id}/recipients":      supervisors,
+	"PUT /api/v1/campaigns/{id}/recipients":      scripts,
+	"POST /api/v1/campaigns/{id}/resume":         scripts,
+	"POST /api/v1/campaigns/{id}/retry-failed":   scripts,
+	"POST /api/v1/campaigns/{id}/start":          scripts,
 	"GET /api/v1/chats":                          signedIn,
 	"GET /api/v1/chats/{id}":                     signedIn,
 	"GET /api/v1/chats/{id}/messages":            signedIn,

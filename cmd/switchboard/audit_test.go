@@ -23,6 +23,7 @@ import (
 // unaudited are changing operations that are no administration, and why.
 var unaudited = map[string]string{
 	"POST /api/v1/messages":                  "the message itself says which key sent it",
+	"POST /api/v1/campaigns/{id}/dry-run":    "it changes nothing",
 	"DELETE /api/v1/messages/{id}":           "the message itself says that it was canceled, and only its own key can",
 	"POST /files":                            "the file itself says whose it is",
 	"POST /webhooks/{platform}/{account_id}": "what platforms say is kept as it came",
@@ -58,7 +59,48 @@ func TestEveryChangeIsAudited(t *testing.T) {
 		keyBody      = `{"name":"script","rate":5}`
 		ruleBody     = `{"position":1,"sender":"Shop"}`
 	)
+	campaign := func(recipients string, actions ...string) string {
+		made := id("POST", "/api/v1/campaigns", fmt.Sprintf(`{"name":"all","content":{"text":"x"},"steps":[{"account_id":%q}]}`, account), 201)
+		if recipients != "" {
+			w.put("/api/v1/campaigns/"+made+"/recipients", token, recipients)
+		}
+		for _, action := range actions {
+			w.rest("POST", "/api/v1/campaigns/"+made+"/"+action, token, nil, 200, nil)
+		}
+		return "/api/v1/campaigns/" + made
+	}
+	last := func(path string) string { return path[strings.LastIndexByte(path, '/')+1:] }
+	const person = "external_id\n5550001\n"
 	rows := map[string]func() row{
+		"POST /api/v1/campaigns": func() row {
+			return row{"/api/v1/campaigns", fmt.Sprintf(`{"name":"all","content":{"text":"x"},"steps":[{"account_id":%q}]}`, account), 201, "campaign.add", "", false, false}
+		},
+		"PUT /api/v1/campaigns/{id}/recipients": func() row {
+			c := campaign("")
+			return row{c + "/recipients", person, 200, "campaign.import", last(c), false, false}
+		},
+		"DELETE /api/v1/campaigns/{id}": func() row { return row{campaign(""), "", 204, "campaign.delete", "path", false, false} },
+		"POST /api/v1/campaigns/{id}/start": func() row {
+			c := campaign(person)
+			return row{c + "/start", "", 200, "campaign.start", last(c), false, false}
+		},
+		"POST /api/v1/campaigns/{id}/pause": func() row {
+			w.rest("POST", "/api/v1/accounts/"+account+"/pause", token, nil, 204, nil) // so that it does not end
+			c := campaign(person, "start")
+			return row{c + "/pause", "", 200, "campaign.pause", last(c), false, false}
+		},
+		"POST /api/v1/campaigns/{id}/resume": func() row {
+			c := campaign(person, "start", "pause")
+			return row{c + "/resume", "", 200, "campaign.resume", last(c), false, false}
+		},
+		"POST /api/v1/campaigns/{id}/cancel": func() row {
+			c := campaign(person, "start")
+			return row{c + "/cancel", "", 200, "campaign.cancel", last(c), false, false}
+		},
+		"POST /api/v1/campaigns/{id}/retry-failed": func() row {
+			c := campaign(person, "start", "pause")
+			return row{c + "/retry-failed", "", 200, "campaign.retry-failed", last(c), false, false}
+		},
 		"POST /api/v1/accounts": func() row {
 			body := fmt.Sprintf(`{"platform":"telegram","name":"new","settings":{"token":"7000000009:AAtestTokenOfTheSimulator0123456789","api_base":%q}}`, w.base+"/telegram")
 			return row{"/api/v1/accounts", body, 201, "account.add", "", false, true}
@@ -154,7 +196,12 @@ func TestEveryChangeIsAudited(t *testing.T) {
 		}
 		r := rows[op]()
 		newest := entries("limit=1").Items[0].ID
-		status, _, answer := w.ask(method, r.path, token, r.body)
+		status, answer := 0, ""
+		if method == "PUT" && strings.HasSuffix(r.path, "/recipients") {
+			status, answer = w.put(r.path, token, r.body)
+		} else {
+			status, _, answer = w.ask(method, r.path, token, r.body)
+		}
 		if status != r.status {
 			t.Errorf("%s: %d %s, want %d", op, status, answer, r.status)
 			continue
@@ -238,6 +285,27 @@ func TestEveryChangeIsAudited(t *testing.T) {
 	if n := len(entries("from=2100-01-01T00:00:00Z").Items); n != 0 {
 		t.Errorf("%d entries of the future", n)
 	}
+}
+
+// put stores a table of recipients.
+func (w *world) put(path, token, table string) (status int, answer string) {
+	w.t.Helper()
+	req, err := http.NewRequestWithContext(w.t.Context(), "PUT", w.http+path, strings.NewReader(table))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "text/csv")
+	req.Header.Set("Authorization", "Bearer "+token)
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return res.StatusCode, string(text)
 }
 
 // Keys and people with a list of networks come in from there alone, on every way

@@ -291,7 +291,10 @@ func TestCampaignGate(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.sys.bus.Wake("accounts")
-		eventually(t, 10*time.Second, "the account is paused", func() bool { o, err := w.sys.registry.Get(t.Context(), viber); return err == nil && o.State == "paused" })
+		eventually(t, 10*time.Second, "the account is paused", func() bool {
+			o, err := w.sys.registry.Get(t.Context(), viber)
+			return err == nil && o.State == "paused"
+		})
 	}
 	resume := func() {
 		if err := w.sys.db.SetAccountState(t.Context(), viber, switchboard.AccountActive, ""); err != nil {

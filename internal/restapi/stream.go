@@ -45,6 +45,8 @@ func streamer(r *http.Request, requests Requests, access Access, log *slog.Logge
 	switch {
 	case errors.Is(err, auth.ErrNoToken), errors.Is(err, auth.ErrBadToken):
 		return p, problem.New(http.StatusUnauthorized, "unauthorized", err.Error())
+	case Refused(err) != nil:
+		return p, Refused(err)
 	case err != nil:
 		log.ErrorContext(r.Context(), "token could not be checked", "error", err)
 		return p, problem.From(late(ctx, err))
