@@ -25,6 +25,7 @@ func TestMain(m *testing.M) { dbtest.Main(m) }
 const (
 	accountA = "0198a000-0000-7000-8000-00000000000a" // reports delivery and reading
 	accountB = "0198a000-0000-7000-8000-00000000000b" // reports nothing, texts of 20
+	accountC = "0198a000-0000-7000-8000-00000000000c" // can't write first
 	fileID   = "0198a000-0000-7000-8000-0000000000ff"
 )
 
@@ -47,6 +48,8 @@ func testAccounts() accounts {
 			Text: message.Limit{Max: 1000, Unit: message.UnitRunes}, MaxParts: 2, Rate: message.Rate{PerSecond: 50}}},
 		accountB: {Account: channels.Account{ID: accountB, Platform: "beta", Name: "B"}, State: "active", Capabilities: message.Capabilities{
 			Platform: "beta", Send: []message.Kind{message.KindText}, StartByPhone: true, Text: message.Limit{Max: 20, Unit: message.UnitRunes}, MaxParts: 1}},
+		accountC: {Account: channels.Account{ID: accountC, Platform: "gamma", Name: "C"}, State: "active", Capabilities: message.Capabilities{
+			Platform: "gamma", Send: []message.Kind{message.KindText}, Delivered: true, Text: message.Limit{Max: 1000, Unit: message.UnitRunes}, MaxParts: 1}},
 	}
 }
 
@@ -137,3 +140,17 @@ func TestImportSmall(t *testing.T) {
 	}
 	t.Logf("%+v", list)
 }
+
+// noDB is an import that ends in memory.
+type noDB struct{ *memory }
+
+func (noDB) Known(context.Context, func(int16, []byte)) error { return nil }
+
+func (n noDB) Add(_ context.Context, p *queue.Recipients) error {
+	n.add(p)
+	return nil
+}
+
+func (noDB) Note(context.Context, string, int64, int64, int64) error { return nil }
+
+func (noDB) Close() {}

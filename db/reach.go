@@ -42,7 +42,7 @@ const reachSQL = `with steps as materialized (
 		where x.list = any($3) or x.list in (select 'account:' || unnest(accounts) from steps) group by 1),
 	free as (
 		select coalesce(sum(1 << step) filter (where by_phone), 0)::int by_phone, coalesce(sum(1 << step) filter (where by_id), 0)::int by_id from steps)
-	select case when st.n is null then coalesce(m.ok, 0) | (case when r.kind = 2 or ph.n is not null then free.by_phone else 0 end | case when r.kind = 1 then free.by_id & 1 else 0 end) & ~coalesce(m.known, 0) else 0 end,
+	select case when st.n is null then coalesce(m.ok, 0) | (((case when r.kind = 2 or ph.n is not null then free.by_phone else 0 end) | (case when r.kind = 1 then free.by_id & 1 else 0 end)) & ~coalesce(m.known, 0)) else 0 end,
 		coalesce(st.list, ''), coalesce(m.unreachable, false), coalesce(m.inactive, false), count(*)
 	from r cross join free left join marks m on m.n = r.n left join stopped st on st.n = r.n left join phones ph on ph.n = r.n group by 1, 2, 3, 4`
 
