@@ -73,7 +73,7 @@ type Options struct {
 	// further ones get a number.
 	Sheet string
 	// Dir is where an XLSX keeps its sheets until it is written; empty is the
-	// system's folder for temporary files. It takes some 50 bytes a cell.
+	// system's folder for temporary files. It takes some 35 bytes a cell beside its text.
 	Dir string
 	// sheetRows is MaxSheetRows in all but tests.
 	sheetRows int
