@@ -21,6 +21,7 @@ import (
 type totals struct {
 	outcome
 	customers, operators, files int
+	campaigns                   int // recipients
 	doubledBy                   map[string]int // by platform
 	statuses                    map[message.Status]int
 	late, duplicates, events    int
@@ -36,6 +37,8 @@ const unfinishedWork = `select name, n from (
 	union all select 'updates not normalised', count(*) from updates u join lanes l on l.id = u.lane where u.id > l.done_id
 	union all select 'lanes marked as being drained', count(*) from lanes where draining
 	union all select 'chats marked as having a job', count(*) from outbox_chats where busy
+	union all select 'campaigns that are not done', count(*) from campaigns where state <> 'done'
+	union all select 'messages of campaigns that wait aside', count(*) from campaign_held
 	union all select 'files not fetched', count(*) from files where state = 'pending'
 	union all select 'jobs of kind ' || kind || ' ' || state, count(*) from river_job where kind in ('drain', 'deliver', 'fetch') and state not in ('completed') group by kind, state
 ) x where n > 0`
@@ -92,6 +95,7 @@ func (x *chaos) judge() *totals {
 		x.judgeTalk(k, o)
 	}
 	x.judgeFiles(o)
+	x.judgeMailings(o)
 	x.judgeLimits(o)
 	x.judgePolling(o)
 	x.judgeStore(o)
@@ -223,6 +227,22 @@ func (x *chaos) judgeTalk(k *talk, o *totals) {
 	if !shown.sameIn(got) {
 		d, _ := difference(got, said)
 		x.breach("%s: operator %s got of the customer of chat %s %s", s.platform, k.agent.login, k.chat, d)
+	}
+}
+
+// judgeMailings: every recipient of a campaign got its message, once.
+func (x *chaos) judgeMailings(o *totals) {
+	for i, m := range x.mailings {
+		platform, want := "viber", "read" // its customers of the simulator read everything
+		if i > 0 {
+			platform, want = "telegram", "sent"
+		}
+		for _, problem := range m.compare(x.pool, want) {
+			x.breach("campaign on %s: %s", platform, problem)
+		}
+		o.campaigns += len(m.customers)
+		o.doubled += m.doubled
+		o.doubledBy[platform] += m.doubled
 	}
 }
 
@@ -378,14 +398,14 @@ func (x *chaos) summary(seed uint64, calm *record, o *totals) {
 	w.Flush()
 	statuses, _ := json.Marshal(o.statuses) // strings and numbers
 	fmt.Printf(`
-%d faults; %d messages of customers, %d of operators and scripts, %d files; longest silence to a customer %.1f s
+%d faults; %d messages of customers, %d of operators and scripts, %d of campaigns, %d files; longest silence to a customer %.1f s
 final states %s
 %d messages came twice to their customer after a lost answer, and their timelines say so
 %d webhooks came twice or again, %d messages in another order than they were written
 %d events to operators, by cursor
 polling was taken over after %.1f s at most (%d times); %d polls overlapped, all with a poller that was stopped: %v
 %d breaches
-`, injected, o.customers, o.operators, o.files, o.outGap.Seconds(), statuses, o.doubled, o.duplicates, o.late, o.events,
+`, injected, o.customers, o.operators, o.campaigns, o.files, o.outGap.Seconds(), statuses, o.doubled, o.duplicates, o.late, o.events,
 		slices.Max(append(x.failover, 0)).Seconds(), len(x.failover), o.conflicts, o.conflicts == o.frozenConflicts, len(x.breaches))
 	for _, b := range x.breaches {
 		fmt.Println("BREACH", shorten(b, 6000))

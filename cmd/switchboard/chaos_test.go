@@ -112,6 +112,8 @@ type chaos struct {
 	toFile   []string // and of what its operator has
 	flooded  *talk    // whose customer sends much at once
 	probes   []*talk  // on a webhook platform and a polled one
+	mailings []*mailing
+	key      string // of the REST API
 	agents   []*agent
 	ledgers  map[*agent]*ledger
 
@@ -234,6 +236,7 @@ func TestChaos(t *testing.T) {
 	x := startChaos(t, duration <= chaosShort)
 	x.load()
 	calm := x.calm()
+	x.mail(duration)
 	x.torment(rand.New(rand.NewPCG(seed, 0)), duration)
 	x.drain()
 	o := x.judge()
@@ -367,13 +370,13 @@ func (x *chaos) people() {
 		}
 		s.rate, s.chat, s.once = caps.Rate, caps.ChatRate, caps.Idempotent
 	}
-	key := x.addKey(t)
+	x.key = x.addKey(t)
 	n := 0
 	for _, c := range crowds {
 		for range c.chats {
 			k := meet(c.platform, answering[n%len(answering)])
 			if n%12 == 5 {
-				k.byScript(x.door, key)
+				k.byScript(x.door, x.key)
 			}
 			x.talks = append(x.talks, k)
 			n++
@@ -424,6 +427,64 @@ func (x *chaos) load() {
 	x.work.Go(func() { x.every(3*time.Second, x.exchangeFiles) })
 	x.work.Go(x.watchProcesses)
 	x.t.Cleanup(x.halt)
+}
+
+// mail starts campaigns that last for most of the faults, at a pace that leaves
+// the talks their share. One of them is paused and resumed all the time.
+func (x *chaos) mail(duration time.Duration) {
+	const pace = 4 // recipients per second
+	n := max(50, int(duration.Seconds()*pace*0.6))
+	people := map[string]map[string]human{"viber": {}, "telegram": {}}
+	for i := range n {
+		v, err := x.sim.Viber(viberToken).NewCustomer(simulator.CustomerSpec{ID: viberID(i), FirstName: "V", Started: true})
+		if err != nil {
+			x.t.Fatal(err)
+		}
+		c, err := x.sim.Telegram(telegramToken).NewCustomer(simulator.CustomerSpec{FirstName: "T", Started: true})
+		if err != nil {
+			x.t.Fatal(err)
+		}
+		people["viber"][v.ID()], people["telegram"][c.ID()] = v, c
+	}
+	for _, platform := range []string{"viber", "telegram"} {
+		m, err := startMailing(x.door, x.key, js{"name": platform, "content": js{"text": "Hello {{name}}"}, "steps": []js{step(x.station(platform).id, nil)}, "rate": pace}, people[platform])
+		if err != nil {
+			x.breach("a campaign on %s could not be started: %v", platform, err)
+			continue
+		}
+		x.mailings = append(x.mailings, m)
+	}
+	x.note("%d campaigns of %d recipients have begun", len(x.mailings), n)
+	if len(x.mailings) < 2 {
+		return
+	}
+	x.work.Go(func() {
+		m := x.mailings[1]
+		wait := func(least, most time.Duration) bool {
+			select {
+			case <-x.stop:
+				return false
+			case <-time.After(least + time.Duration(rand.Int64N(int64(most-least)))):
+				return true
+			}
+		}
+		for wait(5*time.Second, 20*time.Second) {
+			if state, _, err := m.state(); err != nil || state == "done" {
+				break
+			}
+			if err := m.call("POST", "/"+m.id+"/pause", "application/json", "", nil); err != nil {
+				if !strings.Contains(err.Error(), "done") { // in between
+					x.breach("a campaign could not be paused: %v", err)
+				}
+				break
+			}
+			wait(time.Second, 4*time.Second)
+			if err := m.call("POST", "/"+m.id+"/resume", "application/json", "", nil); err != nil {
+				x.breach("a campaign could not be resumed: %v", err)
+				break
+			}
+		}
+	})
 }
 
 func (x *chaos) halt() {
