@@ -21,7 +21,7 @@ import (
 type totals struct {
 	outcome
 	customers, operators, files int
-	campaigns                   int // recipients
+	campaigns                   int            // recipients
 	doubledBy                   map[string]int // by platform
 	statuses                    map[message.Status]int
 	late, duplicates, events    int
