@@ -56,6 +56,10 @@ type Config struct {
 
 	PhoneRegion string `name:"phone-region" env:"SWITCHBOARD_PHONE_REGION" placeholder:"CC" help:"Country of phone numbers without a country code in imports, in two letters, like RU; empty: none."`
 
+	StopWords []string `name:"stop-words" env:"SWITCHBOARD_STOP_WORDS" placeholder:"WORD,..." help:"What customers write, as a whole message, to get no more campaigns; default: stop, unsubscribe and their Russian equals."`
+
+	InactiveAfter int `name:"inactive-after" env:"SWITCHBOARD_INACTIVE_AFTER" default:"3" help:"After how many permanent failures in a row an address is left out by campaigns."`
+
 	LogLevel  string `name:"log-level" env:"SWITCHBOARD_LOG_LEVEL" default:"info" help:"debug, info, warn or error."`
 	LogFormat string `name:"log-format" env:"SWITCHBOARD_LOG_FORMAT" help:"text or json; default text on a terminal, else json."`
 }
@@ -153,6 +157,9 @@ func (c *Config) Validate() error {
 	}
 	if r := c.PhoneRegion; r != "" && (len(r) != 2 || strings.ToUpper(r) != r || strings.Trim(r, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "") {
 		return bad("PHONE_REGION", r, "a country's two letters, like RU")
+	}
+	if c.InactiveAfter < 0 {
+		return bad("INACTIVE_AFTER", strconv.Itoa(c.InactiveAfter), "a number from 1")
 	}
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {

@@ -28,9 +28,9 @@ type CampaignFollower struct {
 	decide        CampaignDecide
 }
 
-// FollowCampaigns returns the follower.
+// FollowCampaigns returns the follower. inactiveAfter 0 is 3.
 func (d *DB) FollowCampaigns(inactiveAfter int, decide CampaignDecide) *CampaignFollower {
-	return &CampaignFollower{d, follower{name: "campaigns"}, inactiveAfter, decide}
+	return &CampaignFollower{d, follower{name: "campaigns"}, cmp.Or(inactiveAfter, 3), decide}
 }
 
 // Next reads up to limit events and writes what they mean for recipients. When

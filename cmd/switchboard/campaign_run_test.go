@@ -509,7 +509,7 @@ func TestCampaignInactive(t *testing.T) {
 		var n int
 		return pool.QueryRow(t.Context(), `select count(*) from chats`).Scan(&n) == nil && n == 1
 	})
-	for i := range inactiveAfter {
+	for i := range 3 {
 		b := w.bulk(js{"name": fmt.Sprint("try ", i), "content": js{"text": "hi"}, "steps": []js{step(viber, nil)}}, to...)
 		b.do("start")
 		b.ends("done", map[string]int{"sent": 1, "read": 1})
@@ -525,12 +525,76 @@ func TestCampaignInactive(t *testing.T) {
 	b := w.bulk(js{"name": "left out", "content": js{"text": "hi"}, "steps": []js{step(viber, nil)}}, to...)
 	b.do("start")
 	b.ends("done", map[string]int{"read": 1, "skipped": 1})
+	if left, err := w.sys.db.InactiveAddresses(t.Context(), viber, "", "", 10); err != nil || len(left) != 1 || left[0].Address != to[0].address || left[0].PermanentFailures != 3 || left[0].Reason != "permanent_failures" {
+		t.Errorf("inactive are %+v: %v", left, err)
+	}
 	people[0].SendText("I am here")
 	eventually(t, 10*time.Second, "the customer has written again", func() bool {
 		var n int
 		return pool.QueryRow(t.Context(), `select count(*) from messages where direction = 'in'`).Scan(&n) == nil && n == 2
 	})
+	if left, err := w.sys.db.InactiveAddresses(t.Context(), "", "", "", 10); err != nil || len(left) != 0 {
+		t.Errorf("inactive are still %+v: %v", left, err)
+	}
 	b = w.bulk(js{"name": "forgiven", "content": js{"text": "hi"}, "steps": []js{step(viber, nil)}}, to...)
 	b.do("start")
 	b.ends("done", map[string]int{"sent": 1, "read": 1})
+}
+
+func TestStopLists(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	viber := w.account("viber", viberToken, nil)
+	_, key, err := w.sys.admin.AddAPIKey(t.Context(), "test", "script")
+	if err != nil {
+		t.Fatal(err)
+	}
+	people, to := w.vibers(3, "")
+	var added struct{ Added, Present int }
+	entries := js{"entries": []js{{"external_id": to[0].address, "reason": "lawyers"}, {"phone": "+7 (926) 000-00-01"}, {"phone": "+79260000001"}}}
+	w.rest("POST", "/api/v1/stop-lists/vip", key, entries, 200, &added)
+	if added.Added != 2 || added.Present != 0 {
+		t.Errorf("added %+v", added)
+	}
+	w.rest("POST", "/api/v1/stop-lists/vip", key, entries, 200, &added)
+	if added.Added != 0 || added.Present != 2 {
+		t.Errorf("added again %+v", added)
+	}
+	w.rest("POST", "/api/v1/stop-lists/Bad%20Name", key, entries, 422, nil)
+	w.rest("POST", "/api/v1/stop-lists/vip", key, js{"entries": []js{{"phone": "+79260000001", "external_id": "x"}}}, 422, nil)
+	w.rest("POST", "/api/v1/stop-lists/vip", "", entries, 401, nil)
+	var lists struct{ Items []queue.StopList }
+	w.rest("GET", "/api/v1/stop-lists", key, nil, 200, &lists)
+	if len(lists.Items) != 1 || lists.Items[0] != (queue.StopList{List: "vip", Entries: 2}) {
+		t.Errorf("lists %+v", lists)
+	}
+	var all []queue.Suppression
+	for path := "/api/v1/stop-lists/vip?limit=1"; path != ""; {
+		var page struct {
+			Items      []queue.Suppression
+			NextCursor *string `json:"next_cursor"`
+		}
+		w.rest("GET", path, key, nil, 200, &page)
+		all = append(all, page.Items...)
+		if path = ""; page.NextCursor != nil {
+			path = "/api/v1/stop-lists/vip?limit=1&cursor=" + *page.NextCursor
+		}
+	}
+	if len(all) != 2 || all[0].Kind != "external" || all[0].Reason != "lawyers" || all[1].Address != "+79260000001" {
+		t.Errorf("entries %+v", all)
+	}
+	b := w.bulk(js{"name": "lists", "content": js{"text": "hi"}, "steps": []js{step(viber, nil)}, "stop_lists": []string{"vip"}}, to...)
+	b.do("start")
+	b.ends("done", map[string]int{"read": 2, "skipped": 1})
+	var removed struct{ Removed int }
+	w.rest("POST", "/api/v1/stop-lists/vip/remove", key, entries, 200, &removed)
+	if removed.Removed != 2 {
+		t.Errorf("removed %+v", removed)
+	}
+	people[1].Unsubscribe()
+	var inactive struct{ Items []queue.InactiveAddress }
+	eventually(t, 10*time.Second, "the customer who left is reported", func() bool {
+		w.rest("GET", "/api/v1/addresses/inactive?account_id="+viber, key, nil, 200, &inactive)
+		return len(inactive.Items) == 1 && inactive.Items[0].Address == to[1].address && inactive.Items[0].Reason == "unreachable"
+	})
 }

@@ -162,7 +162,7 @@ func openCore(ctx context.Context, cfg *config.Config, log *slog.Logger, name st
 	if err != nil {
 		return c, err
 	}
-	if c.db, err = db.Open(ctx, db.Config{URL: url, Name: name, Secrets: box}, log); err != nil {
+	if c.db, err = db.Open(ctx, db.Config{URL: url, Name: name, Secrets: box, StopWords: cfg.StopWords}, log); err != nil {
 		return c, err
 	}
 	c.closers = append(c.closers, c.db.Close)
@@ -320,10 +320,6 @@ func newSystem(ctx context.Context, c *core, roles []string, public, ops net.Lis
 	return s, nil
 }
 
-// inactiveAfter is after how many permanent failures in a row an address is left out
-// by campaigns.
-const inactiveAfter = 3
-
 func (s *system) addRoles(ctx context.Context) error {
 	tokens := auth.New(s.db, s.log)
 	s.router = chi.NewRouter()
@@ -350,7 +346,7 @@ func (s *system) addRoles(ctx context.Context) error {
 		s.group.Add(service.Part{Name: "workers", Run: w.Run, Budget: 25 * time.Second, Early: true})
 		runner, err := campaigns.NewRunner(campaigns.RunnerDeps{Store: s.db, Accounts: s.registry, Outboxes: w, Bus: s.bus, Log: s.log.With("part", "campaigns"),
 			Follow: func(decide campaigns.Decide) campaigns.Follower {
-				return s.db.FollowCampaigns(inactiveAfter, db.CampaignDecide(decide))
+				return s.db.FollowCampaigns(s.cfg.InactiveAfter, db.CampaignDecide(decide))
 			}})
 		if err != nil {
 			return err
@@ -403,6 +399,7 @@ func (s *system) addRoles(ctx context.Context) error {
 		})
 	}
 	if s.has("loader") {
+		campaigns.RegisterLists(api, s.db, s.cfg.PhoneRegion)
 		reader, err := db.OpenReader(ctx, s.db, db.ReaderConfig{PrimaryURL: s.url, ReplicaURL: s.cfg.ReplicaURL}, s.log.With("part", "reader"))
 		if err != nil {
 			return err
@@ -454,6 +451,7 @@ func fullAPI() huma.API {
 	api := restapi.New(router, version, nil, nil, quiet)
 	(&edge.Edge{}).Register(api, nil)
 	campaigns.NewAPI(campaigns.Deps{}).Register(api)
+	campaigns.RegisterLists(api, nil, "")
 	campaigns.Describe(api)
 	restapi.RegisterSessions(api, nil)
 	loader.New(nil, nil, loader.NewAdmin(nil, nil, "", nil), 1, quiet).Register(api)

@@ -168,3 +168,9 @@ type Suppression struct {
 	Source    string    `json:"source"`
 	CreatedAt time.Time `json:"created_at"`
 }
+
+// StopList is a list of addresses to which campaigns send nothing.
+type StopList struct {
+	List    string `json:"list" doc:"global holds for all, account:<id> for one account, others for campaigns that name them"`
+	Entries int64  `json:"entries"`
+}
