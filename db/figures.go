@@ -25,9 +25,9 @@ import (
 // reportSettings are of the connections of reports. A report may take long, and
 // must not take from others more than it needs: no parallel workers, and an end.
 var reportSettings = map[string]string{
-	"statement_timeout": "300s", "default_transaction_read_only": "on",
-	"plan_cache_mode": "force_custom_plan", // conditions differ from report to report
-	"jit":             "off", "max_parallel_workers_per_gather": "0", "work_mem": "32MB",
+	"default_transaction_read_only": "on",
+	"plan_cache_mode":               "force_custom_plan", // conditions differ from report to report
+	"jit":                           "off", "max_parallel_workers_per_gather": "0", "work_mem": "32MB",
 }
 
 // ReportsAtOnce is how many reports a process may make at once: more are for the
@@ -210,7 +210,7 @@ func reportError(what string, err error) error {
 		case "22023": // of date_trunc
 			return fmt.Errorf("timezone: the database does not know it; use a name like Europe/Berlin: %w", switchboard.ErrInvalid)
 		case "57014":
-			return fmt.Errorf("the report takes longer than %s; ask for a shorter period, or for one account: %w", reportSettings["statement_timeout"], switchboard.ErrInvalid)
+			return fmt.Errorf("the report takes too long; ask for a shorter period, or for one account: %w", switchboard.ErrInvalid)
 		}
 	}
 	return fmt.Errorf("%s: %w", what, err)

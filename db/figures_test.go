@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -482,5 +483,31 @@ func TestKeptFrom(t *testing.T) {
 	}
 	if at, err := p.reader.KeptFrom(t.Context()); err != nil || !at.Equal(instant(t, "2026-04-01T00:00:00Z")) {
 		t.Errorf("kept from %v, %v; March was dropped", at, err)
+	}
+}
+
+// A statement that takes too long ends, and says what to do.
+func TestReportTakesTooLong(t *testing.T) {
+	t.Parallel()
+	d, pool := open(t)
+	reader, err := db.OpenReader(t.Context(), d, db.ReaderConfig{PrimaryURL: dbtest.URLOf(t), Timeout: 100 * time.Millisecond}, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	tx, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(t.Context())
+	if _, err := tx.Exec(t.Context(), `lock table messages`); err != nil {
+		t.Fatal(err)
+	}
+	f := switchboard.ReportFilter{From: time.Now().Add(-time.Hour), To: time.Now(), Zone: "UTC"}
+	if _, err := reader.Figures(t.Context(), f, switchboard.ReportWhole); !errors.Is(err, switchboard.ErrInvalid) || !strings.Contains(err.Error(), "shorter period") {
+		t.Errorf("figures: %v", err)
+	}
+	if err := reader.MessageRows(t.Context(), f, false, func(*switchboard.MessageRow) error { return nil }); !errors.Is(err, switchboard.ErrInvalid) {
+		t.Errorf("rows: %v", err)
 	}
 }

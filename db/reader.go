@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -37,6 +38,8 @@ type Reader struct {
 type ReaderConfig struct {
 	PrimaryURL string
 	ReplicaURL string // empty: the primary alone
+	// Timeout bounds each statement of a report; 0 is 5 minutes.
+	Timeout time.Duration
 }
 
 // ReplicaStatus is how the replica does.
@@ -59,14 +62,17 @@ const (
 // it does. Close closes what it opened, not primary.
 func OpenReader(ctx context.Context, primary *DB, cfg ReaderConfig, log *slog.Logger) (*Reader, error) {
 	r := &Reader{primary: primary, log: log}
+	if cfg.Timeout <= 0 {
+		cfg.Timeout = 5 * time.Minute
+	}
 	var err error
-	if r.reports, err = reportPool(ctx, cfg.PrimaryURL); err != nil {
+	if r.reports, err = reportPool(ctx, cfg.PrimaryURL, cfg.Timeout); err != nil {
 		return nil, err
 	}
 	if cfg.ReplicaURL == "" {
 		return r, nil
 	}
-	if r.replicaReports, err = reportPool(ctx, cfg.ReplicaURL); err == nil {
+	if r.replicaReports, err = reportPool(ctx, cfg.ReplicaURL, cfg.Timeout); err == nil {
 		var pc *pgxpool.Config
 		if pc, err = pgxpool.ParseConfig(cfg.ReplicaURL); err == nil {
 			pc.MaxConns = 12
@@ -91,7 +97,7 @@ func OpenReader(ctx context.Context, primary *DB, cfg ReaderConfig, log *slog.Lo
 	return r, nil
 }
 
-func reportPool(ctx context.Context, url string) (*pgxpool.Pool, error) {
+func reportPool(ctx context.Context, url string, timeout time.Duration) (*pgxpool.Pool, error) {
 	pc, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, fmt.Errorf("parsing database url: %w", RedactURL(err))
@@ -99,6 +105,7 @@ func reportPool(ctx context.Context, url string) (*pgxpool.Pool, error) {
 	pc.MaxConns, pc.MinConns, pc.MaxConnIdleTime = 2*ReportsAtOnce, 0, time.Minute
 	pc.ConnConfig.ConnectTimeout = 5 * time.Second
 	pc.ConnConfig.RuntimeParams["application_name"] = "switchboard reports"
+	pc.ConnConfig.RuntimeParams["statement_timeout"] = strconv.FormatInt(timeout.Milliseconds(), 10)
 	for name, value := range reportSettings {
 		pc.ConnConfig.RuntimeParams[name] = value
 	}
