@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"strings"
 	"testing"
 	"time"
 
@@ -597,4 +598,161 @@ func TestStopLists(t *testing.T) {
 		w.rest("GET", "/api/v1/addresses/inactive?account_id="+viber, key, nil, 200, &inactive)
 		return len(inactive.Items) == 1 && inactive.Items[0].Address == to[1].address && inactive.Items[0].Reason == "unreachable"
 	})
+}
+
+// Two campaigns of one account get the same share of its rate; a pause holds within
+// two seconds; when it is over nobody is skipped or gets the message twice.
+func TestCampaignPace(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	viber := w.account("viber", viberToken, map[string]string{"rate": "40"})
+	people, to := w.vibers(300, "")
+	var both [2]*bulk
+	for i := range both {
+		both[i] = w.bulk(js{"name": fmt.Sprint("c", i), "content": js{"text": fmt.Sprint("campaign ", i)}, "steps": []js{step(viber, nil)}}, to[i*150:(i+1)*150]...)
+	}
+	sent := func() (n [2]int) {
+		for i, c := range people {
+			n[i/150] += len(got(c))
+		}
+		return n
+	}
+	for _, b := range both {
+		b.do("start")
+	}
+	eventually(t, 20*time.Second, "half is out", func() bool { n := sent(); return n[0]+n[1] >= 150 })
+	if n := sent(); n[0] < 50 || n[1] < 50 {
+		t.Errorf("of two campaigns one had sent %d messages and the other %d", n[0], n[1])
+	}
+	both[0].do("pause")
+	time.Sleep(2 * time.Second) // the promise
+	held := sent()[0]
+	time.Sleep(1500 * time.Millisecond)
+	if n := sent()[0]; n != held || n == 150 {
+		t.Errorf("%d messages were out two seconds after the pause, and %d later", held, n)
+	}
+	both[1].ends("done", map[string]int{"read": 150})
+	both[0].do("resume")
+	both[0].ends("done", map[string]int{"read": 150})
+	for i, c := range people {
+		if texts := got(c); len(texts) != 1 {
+			t.Errorf("customer %d got %q", i, texts)
+		}
+	}
+	if r := w.sim.Viber(viberToken).Rates(); r.MaxSliding > 44 {
+		t.Errorf("%d messages in one second", r.MaxSliding)
+	}
+}
+
+// The campaign's own rate is kept on average, and no burst is made of a pause.
+func TestCampaignRate(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	viber := w.account("viber", viberToken, nil)
+	_, to := w.vibers(80, "")
+	b := w.bulk(js{"name": "slow", "content": js{"text": "hi"}, "steps": []js{step(viber, nil)}, "rate": 20}, to...)
+	began := time.Now()
+	b.do("start")
+	b.ends("done", map[string]int{"read": 80})
+	if took := time.Since(began); took < 3500*time.Millisecond {
+		t.Errorf("80 messages at 20 a second took %v", took)
+	}
+	if r := w.sim.Viber(viberToken).Rates(); r.MaxSliding > 28 {
+		t.Errorf("%d messages in one second", r.MaxSliding)
+	}
+}
+
+// A campaign begins and ends when its schedule says, and waits for the morning of
+// each recipient.
+func TestCampaignSchedule(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	viber := w.account("viber", viberToken, nil)
+	people, to := w.vibers(3, "")
+	now := time.Now().UTC()
+	clock := func(d time.Duration) string { return now.Add(d).Format("15:04") }
+	// It is night for an hour more at zone 0, and three hours further east it is not.
+	to[0].timezone, to[1].timezone = "Etc/UTC", "Etc/GMT-3"
+	begin, end := now.Add(2*time.Second).Truncate(time.Second), now.Add(9*time.Second)
+	b := w.bulk(js{"name": "night", "content": js{"text": "hi"}, "steps": []js{step(viber, nil)},
+		"schedule": js{"start_at": begin, "stop_at": end, "quiet_hours": js{"from": clock(-time.Hour), "to": clock(time.Hour)}, "timezone": "Etc/GMT-3"}}, to...)
+	b.do("start")
+	if state, _ := b.outcome(); state != "scheduled" {
+		t.Errorf("the campaign is %s", state)
+	}
+	eventually(t, 10*time.Second, "those by day have got it", func() bool { _, n := b.outcome(); return n["read"] == 2 })
+	for _, c := range people[1:] {
+		if at := c.Messages()[0].At; at.Before(begin) {
+			t.Errorf("sent at %v, before %v", at, begin)
+		}
+	}
+	var due time.Time
+	if err := b.pool.QueryRow(t.Context(), `select due_at from campaign_recipients where campaign_id = $1 and due_at is not null`, b.id).Scan(&due); err != nil || due.Sub(now) < 58*time.Minute || due.Sub(now) > 61*time.Minute {
+		t.Errorf("the one at night is due at %v: %v", due, err)
+	}
+	b.ends("done", map[string]int{"read": 2, "expired": 1})
+	if n := len(got(people[0])); n != 0 {
+		t.Errorf("the one at night got %d messages", n)
+	}
+}
+
+// A step by platform takes the account that knows the recipient, and a phone that
+// nobody knows is written to where the platform can.
+func TestCampaignAddresses(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	const secondToken = "7000000002:BBtestTokenOfTheSimulator0123456789"
+	first := w.account("telegram", telegramToken, nil)
+	second := w.account("telegram", secondToken, nil)
+	login, password, _ := strings.Cut(mfmsToken, ":")
+	w.sim.MFMS(mfmsToken)
+	sms, err := w.sys.admin.AddAccount(t.Context(), "test", "mfms", "SMS", map[string]string{"login": login, "password": password, "sender": "ACME_WA", "webhook_user": "switchboard", "webhook_password": "s3cret-pass", "api_base": w.base + "/mfms", "rate": "0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var to []whom
+	var people []*simulator.TelegramCustomer
+	for i, token := range []string{telegramToken, secondToken} {
+		c, err := w.sim.Telegram(token).NewCustomer(simulator.CustomerSpec{FirstName: "T", Started: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		phone := fmt.Sprintf("+7926000010%d", i)
+		w.knows([]string{first, second}[i], c.ID(), phone)
+		people, to = append(people, c), append(to, whom{kind: queue.ByPhone, address: phone})
+	}
+	pool := w.sys.db.Pool()
+	// One known by phone to nobody, and one by the customer's id, whose Telegram is blocked.
+	to = append(to, whom{kind: queue.ByPhone, address: "+79260000199"})
+	blocked, err := w.sim.Telegram(telegramToken).NewCustomer(simulator.CustomerSpec{FirstName: "B", Started: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.knows(first, blocked.ID(), "+79260000177")
+	var customer string
+	if err := pool.QueryRow(t.Context(), `update customers set reachable = false where external_id = $1 returning id`, blocked.ID()).Scan(&customer); err != nil {
+		t.Fatal(err)
+	}
+	to = append(to, whom{kind: queue.ByCustomer, address: customer})
+	for _, phone := range []string{"79260000199", "79260000177"} {
+		if _, err := w.sim.MFMS(mfmsToken).NewCustomer(simulator.CustomerSpec{ID: phone, FirstName: "S", Started: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := w.bulk(js{"name": "addresses", "content": js{"text": "hi"}, "steps": []js{{"platform": "telegram"}, step(sms.ID, nil)}}, to...)
+	b.do("start")
+	eventually(t, 20*time.Second, "everything is sent", func() bool {
+		_, n := b.outcome()
+		return n["sent"]+n["delivered"]+n["read"] == 4
+	})
+	for i, c := range people {
+		if texts := got(c); len(texts) != 1 {
+			t.Errorf("customer %d got %q", i, texts)
+		}
+	}
+	var where string
+	if err := pool.QueryRow(t.Context(), `select string_agg(s.n || ' ' || s.step || ' ' || c.external_id, ', ' order by s.n) from campaign_sends s join chats c on c.id = s.chat_id where s.account_id = $1`, sms.ID).Scan(&where); err != nil ||
+		where != "3 1 79260000199, 4 1 79260000177" {
+		t.Errorf("over SMS went %s: %v", where, err)
+	}
 }
