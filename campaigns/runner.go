@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"switchboard"
 	"switchboard/channels"
 	"switchboard/internal/queue"
 	"switchboard/message"
@@ -28,6 +29,7 @@ type RunStore interface {
 	SweepCampaign(ctx context.Context, campaignID string, status message.Status, reason string, limit int, decide func(round int, sends []queue.CampaignSend, now time.Time) queue.CampaignVerdict) (more bool, err error)
 	RecallCampaign(ctx context.Context, campaignID string) error
 	FoldCampaign(ctx context.Context, campaignID string) error
+	SenderRules(ctx context.Context) ([]switchboard.SenderRule, error)
 }
 
 // Decide decides about a recipient; see Cascade. The state is the campaign's.
@@ -75,6 +77,8 @@ type Runner struct {
 
 	mu       sync.Mutex
 	programs map[string]*running // by campaign
+	rules    switchboard.SenderRules
+	rulesAt  time.Time
 
 	rounds int                  // who comes first changes with every round
 	folds  map[string]time.Time // when a campaign's counts are folded next
@@ -298,15 +302,36 @@ type turn struct {
 // weights are the shares of campaigns by their priority.
 var weights = map[string]int{"high": 4, "normal": 2, "": 2, "low": 1}
 
+// rulesAge is how long the rules of the sender's name are believed.
+const rulesAge = 2 * time.Second
+
+func (r *Runner) senderRules(ctx context.Context) (switchboard.SenderRules, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.rulesAt.IsZero() && time.Since(r.rulesAt) < rulesAge {
+		return r.rules, nil
+	}
+	rules, err := r.deps.Store.SenderRules(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r.rules, r.rulesAt = rules, time.Now()
+	return rules, nil
+}
+
 // prepare prepares a campaign's part.
 func (r *Runner) prepare(ctx context.Context, c queue.CampaignLive) (*turn, error) {
 	p, err := r.program(ctx, c.ID)
 	if err != nil {
 		return nil, err
 	}
+	rules, err := r.senderRules(ctx)
+	if err != nil {
+		return nil, err
+	}
 	t := &turn{live: c, program: p, rates: map[string]float64{}, weight: weights[p.Priority]}
 	t.pump = &queue.CampaignPump{ID: c.ID, Rate: p.Rate, Cap: p.Cap, CapPer: p.CapPer, Lists: p.StopLists, TTL: p.TTL, StopAt: c.StopAt, Priority: queue.PriorityCampaign,
-		Sender: p.Sender, CallbackURL: p.CallbackURL, CallbackKey: p.callbackKey}
+		CallbackURL: p.CallbackURL, CallbackKey: p.callbackKey}
 	rungs := r.rungs(ctx, p)
 	known := map[string]*queue.CampaignAccount{}
 	for i := range p.Steps {
@@ -322,7 +347,7 @@ func (r *Runner) prepare(ctx context.Context, c queue.CampaignLive) (*turn, erro
 		for _, o := range opened {
 			a := known[o.Account.ID]
 			if a == nil {
-				a = &queue.CampaignAccount{ID: o.Account.ID, Platform: o.Account.Platform, Sender: o.Account.Setting("sender_name", ""), TTL: o.TTL, Rated: o.Capabilities.Rate.PerSecond > 0,
+				a = &queue.CampaignAccount{ID: o.Account.ID, Platform: o.Account.Platform, Sender: rules.Apply(o.Account.ID, o.Account.Platform, cmp.Or(p.TrafficClass, "marketing"), cmp.Or(p.Sender, o.Account.Setting("sender_name", ""))), TTL: o.TTL, Rated: o.Capabilities.Rate.PerSecond > 0,
 					ByID: o.Capabilities.StartByID, ByPhone: o.Capabilities.StartByPhone, Check: func(address string) bool { return o.CheckChat(address) == nil }}
 				known[a.ID] = a
 				t.rates[a.ID] = o.Capabilities.Rate.PerSecond

@@ -167,7 +167,16 @@ func TestSendOptions(t *testing.T) {
 		}
 	}
 	// Stop-lists, now and when the time comes.
-	sql(`insert into suppressions (list, kind, address, reason) values ('vip', 1, $1, 'asked us not to')`, person.ID())
+	stops := func(action, list string, want int64, entry map[string]string) {
+		t.Helper()
+		var changed struct{ Changed int64 }
+		w.rest("POST", "/api/v1/stop-lists/"+list+action, key.Key, map[string]any{"entries": []any{entry}}, 200, &changed)
+		if changed.Changed != want {
+			t.Errorf("%s%s %v: changed %d, want %d", list, action, entry, changed.Changed, want)
+		}
+	}
+	stops("", "vip", 1, map[string]string{"external_id": person.ID(), "reason": "asked us not to"})
+	stops("", "vip", 0, map[string]string{"external_id": person.ID()})
 	if _, answer := send(422, map[string]any{"stop_lists": []string{"vip"}}); !strings.Contains(answer, `"suppressed"`) || !strings.Contains(answer, "asked us not to") {
 		t.Error(answer)
 	}
@@ -182,11 +191,41 @@ func TestSendOptions(t *testing.T) {
 	if slices.ContainsFunc(names(), func(n string) bool { return strings.HasPrefix(n, "never") || strings.HasPrefix(n, "stopped") }) {
 		t.Errorf("the platform got %q", names())
 	}
-	sql(`insert into suppressions (list, kind, address) select 'account:' || $1, 0, id::text from customers`, account)
+	var who string
+	if err := w.sys.db.Pool().QueryRow(t.Context(), `select customer_id from chats where id = $1`, chat).Scan(&who); err != nil {
+		t.Fatal(err)
+	}
+	stops("", "account:"+account, 1, map[string]string{"customer_id": who})
 	if _, answer := send(422, nil); !strings.Contains(answer, `"suppressed"`) {
 		t.Error(answer)
 	}
-	sql(`delete from suppressions`)
+	var lists struct{ Items []switchboard.StopList }
+	w.rest("GET", "/api/v1/stop-lists", key.Key, nil, 200, &lists)
+	if want := []switchboard.StopList{{Name: "account:" + account, Entries: 1}, {Name: "vip", Entries: 1}}; !slices.Equal(lists.Items, want) {
+		t.Errorf("lists %+v", lists.Items)
+	}
+	var page struct {
+		Items      []switchboard.StopEntry
+		NextCursor *string `json:"next_cursor"`
+	}
+	w.rest("GET", "/api/v1/stop-lists/vip?limit=1", key.Key, nil, 200, &page)
+	if len(page.Items) != 1 || page.Items[0].ExternalID != person.ID() || page.Items[0].Source != "apikey:"+key.ID || page.NextCursor == nil {
+		t.Fatalf("page %+v", page)
+	}
+	cursor := *page.NextCursor
+	w.rest("GET", "/api/v1/stop-lists/vip?cursor="+cursor, key.Key, nil, 200, &page)
+	if len(page.Items) != 0 {
+		t.Errorf("behind the end: %+v", page)
+	}
+	stops("/remove", "account:"+account, 1, map[string]string{"customer_id": who})
+	stops("/remove", "account:"+account, 0, map[string]string{"customer_id": who})
+	for _, bad := range []map[string]string{{}, {"phone": "79"}, {"phone": "+79001234567", "external_id": "x"}} {
+		w.rest("POST", "/api/v1/stop-lists/vip", key.Key, map[string]any{"entries": []any{bad}}, 422, nil)
+	}
+	w.command(0, nil, "stoplist", "add", "global", "+7 900 123-45-67", "--reason", "asked")
+	if text := w.command(0, nil, "stoplist", "list", "global"); !strings.Contains(text, "+79001234567") || !strings.Contains(text, "asked") {
+		t.Errorf("the command printed %s", text)
+	}
 	// A cap.
 	if _, answer := send(422, map[string]any{"frequency_cap": map[string]any{"count": 3, "per": "1h"}}); !strings.Contains(answer, `"frequency_capped"`) {
 		t.Error(answer)
@@ -203,6 +242,20 @@ func TestSendOptions(t *testing.T) {
 		t.Errorf("wrongly signed: %q", script.bad)
 	}
 	script.mu.Unlock()
+	// A campaign of the key is told and named by the same rules.
+	var campaign struct{ ID string }
+	w.rest("POST", "/api/v1/campaigns", key.Key, map[string]any{"name": "all", "content": map[string]string{"text": "bulk"}, "traffic_class": "marketing", "sender": "Anna",
+		"steps": []any{map[string]string{"account_id": account}}, "callback_url": script.URL + "/bulk"}, 201, &campaign)
+	if status, answer := w.put("/api/v1/campaigns/"+campaign.ID+"/recipients", key.Key, "external_id\n"+person.ID()+"\n"); status != 200 {
+		t.Fatal(status, answer)
+	}
+	w.rest("POST", "/api/v1/campaigns/"+campaign.ID+"/start", key.Key, nil, 200, nil)
+	until("the campaign's message", func() bool { return slices.Contains(names(), "bulk from Promo") })
+	var bulk string
+	if err := w.sys.db.Pool().QueryRow(t.Context(), `select message_id from campaign_sends where campaign_id = $1`, campaign.ID).Scan(&bulk); err != nil {
+		t.Fatal(err)
+	}
+	until("the campaign's statuses", func() bool { return len(script.of(bulk)) >= 2 })
 	// A key of before callbacks has no secret to sign with.
 	sql(`delete from callback_secrets where key_id = $1`, key.ID)
 	if _, answer := send(422, nil); !strings.Contains(answer, "no_callback_secret") {

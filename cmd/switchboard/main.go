@@ -34,6 +34,7 @@ type cli struct {
 	Audit      auditCmd      `cmd:"" help:"Who did what, newest first."`
 	Callback   callbackCmd   `cmd:"" help:"Statuses that scripts are told."`
 	Campaign   campaignCmd   `cmd:"" help:"Campaigns: one thing to many."`
+	Stoplist   stoplistCmd   `cmd:"" help:"Addresses that are not written to."`
 	Message    messageCmd    `cmd:"" help:"Messages that failed."`
 	Quarantine quarantineCmd `cmd:"" help:"Updates that could not be decoded."`
 	Simulate   simulateCmd   `cmd:"" help:"The fake platforms alone."`

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"switchboard"
+	"switchboard/config"
+)
+
+type stoplistCmd struct {
+	List   stoplistList   `cmd:"" help:"List the lists, or the addresses of one."`
+	Add    stoplistAdd    `cmd:"" help:"Put addresses on a list."`
+	Remove stoplistRemove `cmd:"" help:"Take addresses off a list."`
+}
+
+type stoplistList struct {
+	output
+	Name  string `arg:"" optional:"" help:"A list; without one, all lists."`
+	Limit int    `default:"1000" help:"At most so many addresses."`
+}
+
+// Run lists.
+func (s *stoplistList) Run(ctx context.Context, cfg *config.Config) error {
+	return withCore(ctx, cfg, func(c *core) error {
+		if s.Name == "" {
+			lists, err := c.db.StopLists(ctx)
+			if err != nil {
+				return err
+			}
+			return s.print(map[string]any{"items": nonNil(lists)}, func(w io.Writer) {
+				fmt.Fprintln(w, "NAME\tENTRIES")
+				for _, l := range lists {
+					fmt.Fprintf(w, "%s\t%d\n", l.Name, l.Entries)
+				}
+			})
+		}
+		entries, err := c.db.StopEntries(ctx, s.Name, nil, s.Limit)
+		if err != nil {
+			return err
+		}
+		return s.print(map[string]any{"items": nonNil(entries)}, func(w io.Writer) {
+			fmt.Fprintln(w, "ADDRESS\tREASON\tSOURCE")
+			for _, e := range entries {
+				fmt.Fprintf(w, "%s\t%s\t%s\n", e.Phone+e.CustomerID+e.ExternalID, e.Reason, e.Source)
+			}
+		})
+	})
+}
+
+type stopAddresses struct {
+	output
+	Name      string   `arg:"" help:"global, account:ID, or a name of your own."`
+	Addresses []string `arg:"" optional:"" help:"Phones with +, customers' ids, or platforms' ids; - reads them from standard input, one a line."`
+}
+
+// stopBatch is how many addresses are changed in one transaction.
+const stopBatch = 10_000
+
+func (s *stopAddresses) each(ctx context.Context, reason string, change func(entries []switchboard.StopEntry) (int64, error)) error {
+	if len(s.Addresses) == 0 {
+		return errors.New("give addresses, or - for standard input")
+	}
+	var entries []switchboard.StopEntry
+	var changed int64
+	flush := func() error {
+		n, err := change(entries)
+		changed, entries = changed+n, entries[:0]
+		return err
+	}
+	add := func(address string) error {
+		e := switchboard.StopEntry{Reason: reason}
+		switch address = strings.TrimSpace(address); {
+		case address == "":
+			return nil
+		case strings.HasPrefix(address, "+"):
+			e.Phone = address
+		case uuid.Validate(address) == nil:
+			e.CustomerID = address
+		default:
+			e.ExternalID = address
+		}
+		if entries = append(entries, e); len(entries) < stopBatch {
+			return nil
+		}
+		return flush()
+	}
+	for _, address := range s.Addresses {
+		if address != "-" {
+			if err := add(address); err != nil {
+				return err
+			}
+			continue
+		}
+		lines := bufio.NewScanner(os.Stdin)
+		for lines.Scan() {
+			if err := add(lines.Text()); err != nil {
+				return err
+			}
+		}
+		if err := lines.Err(); err != nil {
+			return fmt.Errorf("reading addresses from standard input: %w", err)
+		}
+	}
+	if len(entries) > 0 {
+		if err := flush(); err != nil {
+			return err
+		}
+	}
+	return s.print(map[string]int64{"changed": changed}, func(w io.Writer) { fmt.Fprintln(w, "changed", changed) })
+}
+
+type stoplistAdd struct {
+	stopAddresses
+	Reason string `help:"Shown where a message was not sent."`
+}
+
+// Run adds.
+func (s *stoplistAdd) Run(ctx context.Context, cfg *config.Config) error {
+	return withCore(ctx, cfg, func(c *core) error {
+		return s.each(ctx, s.Reason, func(entries []switchboard.StopEntry) (int64, error) {
+			return c.admin.AddStops(ctx, actor, s.Name, entries)
+		})
+	})
+}
+
+type stoplistRemove struct{ stopAddresses }
+
+// Run removes.
+func (s *stoplistRemove) Run(ctx context.Context, cfg *config.Config) error {
+	return withCore(ctx, cfg, func(c *core) error {
+		return s.each(ctx, "", func(entries []switchboard.StopEntry) (int64, error) {
+			return c.admin.RemoveStops(ctx, actor, s.Name, entries)
+		})
+	})
+}
