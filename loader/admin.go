@@ -51,7 +51,6 @@ type Administration interface {
 	FailedMessages(ctx context.Context, f switchboard.FailedFilter, limit int) ([]message.Message, error)
 	SendMessage(ctx context.Context, s queue.Send) (m message.Message, created bool, err error)
 	CancelMessage(ctx context.Context, messageID, keyID string) error
-	Stops
 	AuditLog(ctx context.Context, f switchboard.AuditFilter, limit int) ([]switchboard.AuditEntry, error)
 	Audit(ctx context.Context, actor, action, target string, detail any) error
 }
@@ -448,7 +447,6 @@ func (a *Admin) register(api huma.API, l *Loader) {
 	a.registerKeys(api)
 	a.registerCallbacks(api)
 	a.registerSenders(api)
-	a.registerStops(api)
 	a.registerRepair(api)
 	a.registerAudit(api)
 }

@@ -45,6 +45,7 @@ var mayCall = map[string][]string{
 	"POST /api/v1/accounts/{id}/check":           admins,
 	"POST /api/v1/accounts/{id}/pause":           admins,
 	"POST /api/v1/accounts/{id}/resume":          admins,
+	"GET /api/v1/addresses/inactive":             supervisors,
 	"GET /api/v1/api-keys":                       admins,
 	"POST /api/v1/api-keys":                      admins,
 	"PATCH /api/v1/api-keys/{id}":                admins,

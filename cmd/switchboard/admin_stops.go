@@ -7,12 +7,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strings"
 
 	"github.com/google/uuid"
 
-	"switchboard"
 	"switchboard/config"
+	"switchboard/internal/queue"
 )
 
 type stoplistCmd struct {
@@ -38,18 +39,18 @@ func (s *stoplistList) Run(ctx context.Context, cfg *config.Config) error {
 			return s.print(map[string]any{"items": nonNil(lists)}, func(w io.Writer) {
 				fmt.Fprintln(w, "NAME\tENTRIES")
 				for _, l := range lists {
-					fmt.Fprintf(w, "%s\t%d\n", l.Name, l.Entries)
+					fmt.Fprintf(w, "%s\t%d\n", l.List, l.Entries)
 				}
 			})
 		}
-		entries, err := c.db.StopEntries(ctx, s.Name, nil, s.Limit)
+		entries, err := c.db.Suppressions(ctx, s.Name, "", queue.Suppression{}, s.Limit)
 		if err != nil {
 			return err
 		}
 		return s.print(map[string]any{"items": nonNil(entries)}, func(w io.Writer) {
 			fmt.Fprintln(w, "ADDRESS\tREASON\tSOURCE")
 			for _, e := range entries {
-				fmt.Fprintf(w, "%s\t%s\t%s\n", e.Phone+e.CustomerID+e.ExternalID, e.Reason, e.Source)
+				fmt.Fprintf(w, "%s\t%s\t%s\n", e.Address, e.Reason, e.Source)
 			}
 		})
 	})
@@ -61,14 +62,22 @@ type stopAddresses struct {
 	Addresses []string `arg:"" optional:"" help:"Phones with +, customers' ids, or platforms' ids; - reads them from standard input, one a line."`
 }
 
+var (
+	listName = regexp.MustCompile(`^[a-z0-9][a-z0-9_.:-]{0,63}$`)
+	phone    = regexp.MustCompile(`^\+[1-9][0-9]{4,14}$`)
+)
+
 // stopBatch is how many addresses are changed in one transaction.
 const stopBatch = 10_000
 
-func (s *stopAddresses) each(ctx context.Context, reason string, change func(entries []switchboard.StopEntry) (int64, error)) error {
+func (s *stopAddresses) each(ctx context.Context, reason string, change func(entries []queue.Suppression) (int64, error)) error {
+	if !listName.MatchString(s.Name) {
+		return fmt.Errorf("list %q: a name is 1 to 64 of a-z, 0-9, _ . : -, and begins with a letter or digit", s.Name)
+	}
 	if len(s.Addresses) == 0 {
 		return errors.New("give addresses, or - for standard input")
 	}
-	var entries []switchboard.StopEntry
+	var entries []queue.Suppression
 	var changed int64
 	flush := func() error {
 		n, err := change(entries)
@@ -76,16 +85,19 @@ func (s *stopAddresses) each(ctx context.Context, reason string, change func(ent
 		return err
 	}
 	add := func(address string) error {
-		e := switchboard.StopEntry{Reason: reason}
+		e := queue.Suppression{Reason: reason}
 		switch address = strings.TrimSpace(address); {
 		case address == "":
 			return nil
 		case strings.HasPrefix(address, "+"):
-			e.Phone = address
+			e.Kind, e.Address = "phone", strings.NewReplacer(" ", "", "-", "", "(", "", ")", "").Replace(address)
+			if !phone.MatchString(e.Address) {
+				return fmt.Errorf("%q: use a phone in the form +79001234567", address)
+			}
 		case uuid.Validate(address) == nil:
-			e.CustomerID = address
+			e.Kind, e.Address = "customer", address
 		default:
-			e.ExternalID = address
+			e.Kind, e.Address = "external", address
 		}
 		if entries = append(entries, e); len(entries) < stopBatch {
 			return nil
@@ -125,8 +137,8 @@ type stoplistAdd struct {
 // Run adds.
 func (s *stoplistAdd) Run(ctx context.Context, cfg *config.Config) error {
 	return withCore(ctx, cfg, func(c *core) error {
-		return s.each(ctx, s.Reason, func(entries []switchboard.StopEntry) (int64, error) {
-			return c.admin.AddStops(ctx, actor, s.Name, entries)
+		return s.each(ctx, s.Reason, func(entries []queue.Suppression) (int64, error) {
+			return c.db.Suppress(ctx, actor, s.Name, entries)
 		})
 	})
 }
@@ -136,8 +148,8 @@ type stoplistRemove struct{ stopAddresses }
 // Run removes.
 func (s *stoplistRemove) Run(ctx context.Context, cfg *config.Config) error {
 	return withCore(ctx, cfg, func(c *core) error {
-		return s.each(ctx, "", func(entries []switchboard.StopEntry) (int64, error) {
-			return c.admin.RemoveStops(ctx, actor, s.Name, entries)
+		return s.each(ctx, "", func(entries []queue.Suppression) (int64, error) {
+			return c.db.Unsuppress(ctx, actor, s.Name, entries)
 		})
 	})
 }

@@ -154,10 +154,10 @@ func TestEveryChangeIsAudited(t *testing.T) {
 			return row{"/api/v1/sender-rules/" + id("POST", "/api/v1/sender-rules", ruleBody, 201), "", 204, "senderrule.remove", "path", true, false}
 		},
 		"POST /api/v1/stop-lists/{list}": func() row {
-			return row{"/api/v1/stop-lists/vip", `{"entries":[{"phone":"+79001234567"}]}`, 200, "stoplist.add", "vip", false, false}
+			return row{"/api/v1/stop-lists/vip", `{"entries":[{"phone":"+79001234567"}]}`, 200, "stop-list.add", "vip", false, false}
 		},
 		"POST /api/v1/stop-lists/{list}/remove": func() row {
-			return row{"/api/v1/stop-lists/vip/remove", `{"entries":[{"phone":"+79001234567"}]}`, 200, "stoplist.remove", "vip", false, false}
+			return row{"/api/v1/stop-lists/vip/remove", `{"entries":[{"phone":"+79001234567"}]}`, 200, "stop-list.remove", "vip", false, false}
 		},
 		"POST /api/v1/messages/resend": func() row {
 			return row{"/api/v1/messages/resend", "{}", 200, "messages.resend", "none", false, false}

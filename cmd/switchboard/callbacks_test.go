@@ -169,10 +169,10 @@ func TestSendOptions(t *testing.T) {
 	// Stop-lists, now and when the time comes.
 	stops := func(action, list string, want int64, entry map[string]string) {
 		t.Helper()
-		var changed struct{ Changed int64 }
+		var changed struct{ Added, Removed int64 }
 		w.rest("POST", "/api/v1/stop-lists/"+list+action, key.Key, map[string]any{"entries": []any{entry}}, 200, &changed)
-		if changed.Changed != want {
-			t.Errorf("%s%s %v: changed %d, want %d", list, action, entry, changed.Changed, want)
+		if got := changed.Added + changed.Removed; got != want {
+			t.Errorf("%s%s %v: changed %d, want %d", list, action, entry, got, want)
 		}
 	}
 	stops("", "vip", 1, map[string]string{"external_id": person.ID(), "reason": "asked us not to"})
@@ -199,29 +199,8 @@ func TestSendOptions(t *testing.T) {
 	if _, answer := send(422, nil); !strings.Contains(answer, `"suppressed"`) {
 		t.Error(answer)
 	}
-	var lists struct{ Items []switchboard.StopList }
-	w.rest("GET", "/api/v1/stop-lists", key.Key, nil, 200, &lists)
-	if want := []switchboard.StopList{{Name: "account:" + account, Entries: 1}, {Name: "vip", Entries: 1}}; !slices.Equal(lists.Items, want) {
-		t.Errorf("lists %+v", lists.Items)
-	}
-	var page struct {
-		Items      []switchboard.StopEntry
-		NextCursor *string `json:"next_cursor"`
-	}
-	w.rest("GET", "/api/v1/stop-lists/vip?limit=1", key.Key, nil, 200, &page)
-	if len(page.Items) != 1 || page.Items[0].ExternalID != person.ID() || page.Items[0].Source != "apikey:"+key.ID || page.NextCursor == nil {
-		t.Fatalf("page %+v", page)
-	}
-	cursor := *page.NextCursor
-	w.rest("GET", "/api/v1/stop-lists/vip?cursor="+cursor, key.Key, nil, 200, &page)
-	if len(page.Items) != 0 {
-		t.Errorf("behind the end: %+v", page)
-	}
 	stops("/remove", "account:"+account, 1, map[string]string{"customer_id": who})
 	stops("/remove", "account:"+account, 0, map[string]string{"customer_id": who})
-	for _, bad := range []map[string]string{{}, {"phone": "79"}, {"phone": "+79001234567", "external_id": "x"}} {
-		w.rest("POST", "/api/v1/stop-lists/vip", key.Key, map[string]any{"entries": []any{bad}}, 422, nil)
-	}
 	w.command(0, nil, "stoplist", "add", "global", "+7 900 123-45-67", "--reason", "asked")
 	if text := w.command(0, nil, "stoplist", "list", "global"); !strings.Contains(text, "+79001234567") || !strings.Contains(text, "asked") {
 		t.Errorf("the command printed %s", text)
