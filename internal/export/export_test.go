@@ -274,6 +274,36 @@ func TestMemory(t *testing.T) { // by itself: it looks at the process' memory
 	}
 }
 
+// The bytes of a sheet are not taken for fewer than they are, nor for many more:
+// a sheet must not end before it is full.
+func TestSheetBytes(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	made, err := New(io.Discard, XLSX, columns, Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer made.Abort()
+	w := made.(*xlsxWriter)
+	text := strings.Repeat("a text, <b>quoted</b> & \"escaped\"\n", 80)
+	for range 20_000 {
+		if err := w.Row(row(text)...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "*", "*"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("%q, %v", files, err)
+	}
+	info, err := os.Stat(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if real := info.Size(); w.bytes < real || w.bytes > real*3/2 {
+		t.Errorf("%d bytes are taken for %d", real, w.bytes)
+	}
+}
+
 // The workbook's parts are complete and in order for strict readers.
 func TestXLSXParts(t *testing.T) {
 	t.Parallel()

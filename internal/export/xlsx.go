@@ -19,7 +19,7 @@ import (
 // format would need other records than every reader knows.
 const (
 	MaxSheetRows  = 1_048_576
-	maxSheetBytes = 3 << 30
+	maxSheetBytes = 4_000_000_000
 )
 
 // dirPattern names the folders of unfinished workbooks; staleAfter is when one is
@@ -141,10 +141,12 @@ func (w *xlsxWriter) Row(cells ...any) error {
 		if err != nil {
 			return err
 		}
-		w.bytes += 60
+		if v != nil {
+			w.bytes += 64 // what is around the longest address and value
+		}
 		switch t := v.(type) {
 		case string:
-			w.bytes += 6 * int64(len(t)) // every character escaped
+			w.bytes += escaped(t)
 			v = Inert(t)
 		case time.Time:
 			v = excelize.Cell{StyleID: w.date, Value: serial(t.In(w.o.Location))}
@@ -154,6 +156,18 @@ func (w *xlsxWriter) Row(cells ...any) error {
 		w.cells[i] = v
 	}
 	return w.put()
+}
+
+// escaped is how long a text is in XML, at most.
+func escaped(s string) int64 {
+	n := len(s)
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '<', c == '>', c == '&', c == '"', c == '\'', c < ' ':
+			n += 6
+		}
+	}
+	return int64(n)
 }
 
 // serial is a local time as spreadsheets count: days since the end of 1899.
