@@ -55,8 +55,8 @@ func NewPhones(region string) (*Phones, error) {
 // E164 is "+" and digits. A number without plus and without a default region is
 // taken for an international one.
 func (p *Phones) E164(number string) (string, error) {
-	if e, ok := p.plain(number); ok {
-		return e, nil
+	if p.plain([]byte(number)) {
+		return "+" + strings.TrimPrefix(number, "+"), nil
 	}
 	number = strings.TrimSpace(number)
 	region := p.region
@@ -88,21 +88,22 @@ func (p *Phones) E164(number string) (string, error) {
 	}
 }
 
-// plain takes the numbers that are nothing but digits, for which the library's
-// answer can be told without it: 0.1 µs instead of 10. That is so when nothing of
-// the number is a prefix to be taken away. Where it can't tell, it is false.
-func (p *Phones) plain(s string) (string, bool) {
+// plain reports whether a number is in E.164 but for the plus, as the library would
+// say, without asking it: 20 ns instead of 10 µs. That can be told of numbers that
+// are nothing but digits, of which nothing is a prefix to be taken away; of others
+// it is false.
+func (p *Phones) plain(s []byte) bool {
 	plus := len(s) > 0 && s[0] == '+'
 	digits := s
 	if plus {
 		digits = s[1:]
 	}
 	if len(digits) < 7 || len(digits) > 15 || digits[0] == '0' {
-		return "", false
+		return false
 	}
 	for i := range len(digits) {
 		if digits[i] < '0' || digits[i] > '9' {
-			return "", false
+			return false
 		}
 	}
 	var plan *numbering
@@ -115,21 +116,18 @@ func (p *Phones) plain(s string) (string, bool) {
 		}
 	}
 	if plan == nil {
-		return "", false
+		return false
 	}
 	if !plus && p.region != "" {
 		// A national number, unless it can't be one and is one behind the country's code.
-		if plan != p.home || plan.dialled[s[0]-'0'] || slices.Contains(plan.lengths, len(s)) || !p.national.MatchString(digits) {
-			return "", false
+		if plan != p.home || plan.dialled[s[0]-'0'] || slices.Contains(plan.lengths, len(s)) || !p.national.Match(digits) {
+			return false
 		}
 	}
 	if digits[0] == '0' || plan.prefix[digits[0]-'0'] || !slices.Contains(plan.lengths, len(digits)) {
-		return "", false
+		return false
 	}
-	if plus {
-		return s, true
-	}
-	return "+" + s, true
+	return true
 }
 
 // numbering is what is needed of a country's numbering plan.

@@ -81,12 +81,12 @@ func (p *Program) Add(ctx context.Context, im Import, accounts Accounts, src Sou
 	if err != nil {
 		return Imported{}, err
 	}
-	if err := im.Known(ctx, func(kind int16, address []byte) { r.seen[r.key(kind, address)] = struct{}{} }); err != nil {
+	if err := im.Known(ctx, func(kind int16, address []byte) { r.seen.add(r.key(kind, address)) }); err != nil {
 		return Imported{}, err
 	}
 	full, empty := make(chan *piece, 1), make(chan *piece, 3)
 	for range cap(empty) {
-		empty <- &piece{}
+		empty <- &piece{Recipients: queue.Recipients{List: make([]queue.Recipient, 0, pieceRows)}}
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
@@ -143,17 +143,17 @@ type reader struct {
 	checks []check
 	needs  []string // variables that every recipient must have
 	seed   maphash.Seed
-	// seen has 64 bits of every recipient: some 14 bytes each, 14 MiB a million.
-	seen   map[uint64]struct{}
+	seen   keySet // 64 bits of every recipient
 	zones  map[string]bool
 	hosts  []*channels.Opened // accounts whose ids an external_id may be
 	errors []ImportError
 	vars   []byte
+	number []byte
 	values map[string]string // of the row, when it is checked in full
 }
 
 func (p *Program) newReader(ctx context.Context, accounts Accounts, src Source) (*reader, error) {
-	r := &reader{seed: maphash.MakeSeed(), seen: map[uint64]struct{}{}, zones: map[string]bool{}, needs: p.Variables, values: map[string]string{}}
+	r := &reader{seed: maphash.MakeSeed(), zones: map[string]bool{}, needs: p.Variables, values: map[string]string{}}
 	var err error
 	if r.phones, err = NewPhones(src.Region); err != nil {
 		return nil, err
@@ -290,12 +290,10 @@ func (r *reader) take(pc *piece, row *row) int {
 		r.reject(pc, row.line, reason)
 		return 0
 	}
-	key := r.key(rec.Kind, rec.Address)
-	if _, there := r.seen[key]; there {
+	if !r.seen.add(r.key(rec.Kind, rec.Address)) {
 		pc.Duplicates++
 		return 0
 	}
-	r.seen[key] = struct{}{}
 	for i := range row.cells {
 		if c := row.cells[i].column; !c.seen && c.use != useNone && c.use != useTimezone && len(row.cells[i].value) > 0 {
 			c.seen = true
@@ -347,11 +345,18 @@ func (r *reader) recipient(row *row) (rec queue.Recipient, reason string) {
 			return rec, reason
 		}
 	case len(phone) > 0:
+		if used, rec.Kind = usePhone, queue.ByPhone; r.phones.plain(phone) {
+			if rec.Address = phone; phone[0] != '+' {
+				r.number = append(append(r.number[:0], '+'), phone...)
+				rec.Address = r.number
+			}
+			break
+		}
 		number, err := r.phones.E164(string(phone))
 		if err != nil {
 			return rec, err.Error()
 		}
-		used, rec.Kind, rec.Address = usePhone, queue.ByPhone, []byte(number)
+		rec.Address = []byte(number)
 	default:
 		return rec, "the row has no phone, customer_id or external_id"
 	}
