@@ -163,7 +163,9 @@ func escaped(s string) int64 {
 	n := len(s)
 	for i := range len(s) {
 		switch c := s[i]; {
-		case c == '<', c == '>', c == '&', c == '"', c == '\'', c < ' ':
+		case c == '<', c == '>', c == '&', c == '"', c == '\'':
+			n += 4
+		case c < ' ' && c != '\n':
 			n += 6
 		}
 	}
