@@ -109,7 +109,8 @@ func invalid(format string, args ...any) error {
 func duration(field, value string, least, most time.Duration) (time.Duration, error) {
 	d, err := time.ParseDuration(value)
 	if err != nil || d < least || d > most {
-		return 0, invalid("%s %q; use a duration from %v to %v, like 24h", field, value, least, most)
+		short := strings.NewReplacer("h0m0s", "h", "m0s", "m")
+		return 0, invalid("%s %q; use a duration from %s to %s, like 24h", field, value, short.Replace(least.String()), short.Replace(most.String()))
 	}
 	return d, nil
 }

@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"hash/maphash"
 	"io"
+	"math"
 	"strconv"
+	"strings"
 
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
@@ -473,26 +475,39 @@ func newCheck(i int, s *ProgramStep, a *channels.Opened) *check {
 	if len(s.content.fields) == 0 {
 		return nil
 	}
-	c := &check{step: s, at: "steps[" + strconv.Itoa(i) + "]", account: a, room: -1}
-	if len(s.content.fields) > 1 || s.content.fields[0].url {
-		return c
-	}
-	var probe = s.content.render(func(string) string { return "" })
-	limit := a.Capabilities.Text.Max * max(1, a.Capabilities.MaxParts)
-	text := s.content.fields[0].text
-	uses, literal := 0, 0
-	for _, p := range text.parts {
-		if p.name != "" {
-			uses++
+	c := &check{step: s, at: "steps[" + strconv.Itoa(i) + "]", account: a, room: math.MaxInt}
+	for _, f := range s.content.fields {
+		switch {
+		case f.parameter: // no channel has a limit of them that short values reach
+			c.room = min(c.room, shortValues+maxAddress)
+		case f.body:
+			limit := a.Capabilities.Text.Max * max(1, a.Capabilities.MaxParts)
+			uses, literal := 0, 0
+			for _, p := range f.text.parts {
+				if p.name != "" {
+					uses++
+				}
+				literal += len(p.literal) + len(p.fallback)
+			}
+			if limit > 0 { // a variable may be there several times
+				c.room = min(c.room, (limit-literal)/max(1, uses))
+			}
+			// A text may not be blank, which it could be without anything of its own.
+			if strings.TrimSpace(f.text.Render(func(string) string { return "" })) == "" {
+				c.room = -1
+				return c
+			}
+		default:
+			c.room = -1
+			return c
 		}
-		literal += len(p.literal) + len(p.fallback)
-	}
-	// One variable may be there several times.
-	if text := bytes.TrimSpace([]byte(probe.Text)); limit > 0 && len(text) > 0 && s.content.fields[0].to(&probe) == &probe.Text {
-		c.room = (limit - literal) / max(1, uses)
 	}
 	return c
 }
+
+// shortValues is up to how many bytes the variables of a recipient are not tried
+// in parameters of templates.
+const shortValues = 256
 
 // fits says why the row's texts can't be sent. size is how many bytes the
 // variables have together.
@@ -505,7 +520,7 @@ func (r *reader) fits(row *row, size int) string {
 	filled := false
 	for i := range r.checks {
 		c := &r.checks[i]
-		if c.room >= 0 && size+2*maxAddress <= c.room {
+		if size+maxAddress <= c.room {
 			continue
 		}
 		if !filled {

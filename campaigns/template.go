@@ -114,7 +114,8 @@ type template struct {
 type field struct {
 	text Text
 	to   func(*message.Content) *string
-	url  bool
+	// What it is; neither of a button's text and payload.
+	body, parameter, url bool
 }
 
 // parse reads a content. The error names the field below where.
@@ -144,7 +145,7 @@ func (c *Content) parse(where string, files map[string]message.File) (template, 
 				t.required = append(t.required, p.name)
 			}
 		}
-		t.fields = append(t.fields, field{parsed, to, strings.HasSuffix(name, "url")})
+		t.fields = append(t.fields, field{parsed, to, name == "text", strings.HasPrefix(name, "template."), strings.HasSuffix(name, "url")})
 		return nil
 	}
 	if err := add("text", c.Text, func(m *message.Content) *string { return &m.Text }); err != nil {

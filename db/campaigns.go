@@ -316,6 +316,9 @@ func (d *DB) PruneCampaigns(ctx context.Context, limit int) (more bool, err erro
 			return fmt.Errorf("looking for deleted campaigns: %w", err)
 		}
 		more = true
+		if _, err := tx.Exec(ctx, `delete from campaign_blocks where campaign_id = $1`, id); err != nil {
+			return fmt.Errorf("removing recipients: %w", err)
+		}
 		tag, err := tx.Exec(ctx, `delete from campaign_recipients where campaign_id = $1 and n in (select n from campaign_recipients where campaign_id = $1 order by n limit $2)`, id, limit)
 		if err != nil {
 			return fmt.Errorf("removing recipients: %w", err)
@@ -324,7 +327,6 @@ func (d *DB) PruneCampaigns(ctx context.Context, limit int) (more bool, err erro
 			return nil
 		}
 		batch := &pgx.Batch{}
-		batch.Queue(`delete from campaign_blocks where campaign_id = $1`, id)
 		batch.Queue(`delete from campaign_counts where campaign_id = $1`, id)
 		batch.Queue(`delete from campaigns where id = $1`, id)
 		if err := tx.SendBatch(ctx, batch).Close(); err != nil {

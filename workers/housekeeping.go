@@ -47,6 +47,9 @@ func (w *Workers) housekeeping(ctx context.Context) {
 				return err
 			})
 		}
+		if round%15 == 0 {
+			w.chore(ctx, "deleted campaigns could not be removed", w.removeCampaigns)
+		}
 		if round%150 == 0 {
 			w.chore(ctx, "old events could not be dropped", func(ctx context.Context) error {
 				return w.deps.Store.PruneEvents(ctx, w.cfg.KeepEvents)
@@ -72,6 +75,15 @@ func (w *Workers) chore(ctx context.Context, complaint string, do func(context.C
 	defer cancel()
 	if err := do(ctx); err != nil && ctx.Err() == nil {
 		w.log.WarnContext(ctx, complaint, "error", err)
+	}
+}
+
+// removeCampaigns removes what deleted drafts left, in short transactions.
+func (w *Workers) removeCampaigns(ctx context.Context) error {
+	for {
+		if more, err := w.deps.Store.PruneCampaigns(ctx, 20000); err != nil || !more {
+			return err
+		}
 	}
 }
 
