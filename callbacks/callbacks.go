@@ -92,10 +92,22 @@ type Callbacks struct {
 
 // host is what is known of a receiver.
 type host struct {
-	busy   int
-	room   int // posts at once that it is trusted with
-	silent int // failures in a row without any answer
+	claimed int           // posts that are under way or wait for a place
+	room    int           // posts at once that it is trusted with
+	places  chan struct{} // that are free
+	debt    int           // places that are still out and will not come back
+	silent  int           // failures in a row without any answer
+	quick   bool          // the last answer came at once
 }
+
+const (
+	// A host that answers within quickAnswer has some claimed ahead, as many rounds of
+	// its places, so that claims and notes are made for many at once.
+	quickAnswer = 250 * time.Millisecond
+	ahead       = 4
+	// waitMost is how long a post may wait for a place; then another claim gets it.
+	waitMost = 5 * time.Second
+)
 
 // New returns callbacks that do nothing yet.
 func New(cfg Config, store Store, follower Follower, bus Bus, log *slog.Logger, reg prometheus.Registerer) (*Callbacks, error) {
@@ -292,11 +304,15 @@ func (c *Callbacks) rooms() (free int, rooms map[string]int) {
 	defer c.mu.Unlock()
 	rooms = map[string]int{}
 	for name, h := range c.hosts {
-		if h.busy == 0 && h.room == c.cfg.PerHost {
+		if h.claimed == 0 && h.room == c.cfg.PerHost && !h.quick {
 			delete(c.hosts, name)
 			continue
 		}
-		rooms[name] = max(h.room-h.busy, 0)
+		most := h.room
+		if h.quick {
+			most *= ahead
+		}
+		rooms[name] = max(most-h.claimed, 0)
 	}
 	return c.cfg.Senders - c.busy, rooms
 }
@@ -306,26 +322,53 @@ func (c *Callbacks) take(name string) *host {
 	defer c.mu.Unlock()
 	h := c.hosts[name]
 	if h == nil {
-		h = &host{room: c.cfg.PerHost}
+		h = &host{room: c.cfg.PerHost, places: make(chan struct{}, c.cfg.PerHost)}
+		for range c.cfg.PerHost {
+			h.places <- struct{}{}
+		}
 		c.hosts[name] = h
 	}
-	h.busy++
+	h.claimed++
 	c.busy++
 	return h
 }
 
-// give takes a post back. A host that answers in time is trusted with one more, one
-// that does not with half as many.
-func (c *Callbacks) give(h *host, answered, posted bool) {
+// place waits for a place at the host; false: there was none for too long.
+func (h *host) place(ctx context.Context) bool {
+	select {
+	case <-h.places:
+		return true
+	case <-ctx.Done():
+		return false
+	case <-time.After(waitMost):
+		return false
+	}
+}
+
+// give takes a place back. A host that answers in time is trusted with one more, one
+// that does not with half as many. took is how long that was; 0: nothing was posted.
+func (c *Callbacks) give(h *host, answered bool, took time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	h.busy--
+	h.claimed--
+	back := 1
 	switch {
-	case !posted:
+	case took == 0:
 	case answered:
-		h.room, h.silent = min(h.room+1, c.cfg.PerHost), 0
+		if h.silent, h.quick = 0, took < quickAnswer; h.room < c.cfg.PerHost {
+			h.room++
+			back++
+		}
 	default:
-		h.room, h.silent = max(h.room/2, 1), h.silent+1
+		less := h.room - max(h.room/2, 1)
+		h.room, h.silent, h.quick, h.debt = h.room-less, h.silent+1, false, h.debt+less
+	}
+	for ; back > 0; back-- {
+		if h.debt > 0 {
+			h.debt--
+		} else {
+			h.places <- struct{}{}
+		}
 	}
 }
 
@@ -345,22 +388,33 @@ func (c *Callbacks) isSilent(h *host) bool {
 // attempt posts once.
 func (c *Callbacks) attempt(ctx context.Context, claim *queue.CallbackClaim, h *host) queue.CallbackOutcome {
 	o := queue.CallbackOutcome{Claim: claim}
+	if !h.place(ctx) {
+		c.mu.Lock()
+		h.claimed--
+		c.mu.Unlock()
+		o.Undone = true
+		return o
+	}
 	age := time.Since(claim.CreatedAt)
 	if age > c.cfg.GiveUp && c.isSilent(h) {
 		// Nobody was there for a day, and nobody is now: the others get their turn.
-		c.give(h, false, false)
+		c.give(h, false, 0)
 		o.Error = "given up: the host answered nothing for too long"
 		c.metrics.attempts.WithLabelValues("given_up").Inc()
 		return o
 	}
 	began := time.Now()
 	code, after, err := c.post(ctx, claim)
+	took := max(time.Since(began), 1)
+	if errors.Is(err, errNoSecret) {
+		took = 0
+	}
 	if ctx.Err() != nil { // we are stopping; nothing is known
-		c.give(h, false, false)
+		c.give(h, false, 0)
 		o.Undone = true
 		return o
 	}
-	c.give(h, code != 0, !errors.Is(err, errNoSecret))
+	c.give(h, code != 0, took)
 	c.metrics.seconds.Observe(time.Since(began).Seconds())
 	o.Code = code
 	switch {

@@ -68,6 +68,7 @@ func (d *DB) SendMessage(ctx context.Context, s queue.Send) (m message.Message, 
 		if later {
 			batch.Queue(`insert into scheduled (message_id, chat_id, account_id, at, expires_at, priority, stop_lists) values ($1, $2, $3, $4, $4::timestamptz + $5::interval, $6, $7)`,
 				id, s.ChatID, chat.AccountID, s.NotBefore, s.TTL, s.Priority, s.StopLists)
+			batch.Queue(`insert into message_log (message_id, what, detail) values ($1, 'scheduled', jsonb_build_object('at', $2::timestamptz))`, id, s.NotBefore)
 		} else {
 			batch.Queue(`insert into outbox (chat_id, account_id, message_id, priority, expires_at, forward_of) values ($1, $2, $3, $4, now() + $5::interval, $6)`,
 				s.ChatID, chat.AccountID, id, s.Priority, s.TTL, s.ForwardOf)
