@@ -173,7 +173,7 @@ func (c *CampaignFollower) applyTo(ctx context.Context, tx pgx.Tx, batch *pgx.Ba
 		case v.Done:
 			m.state, m.done = "done", true
 			done++
-		case r.MessageID == nil:
+		case r.MessageID == nil && r.State != "pending":
 			continue // a step is to be begun already
 		case v.Next:
 			m.state, m.step, m.messageID, m.due, m.reason = "waiting", v.NextStep, nil, &now, ""
@@ -182,7 +182,10 @@ func (c *CampaignFollower) applyTo(ctx context.Context, tx pgx.Tx, batch *pgx.Ba
 			}
 			out.Next = true
 		default:
-			m.state, m.messageID, m.due, m.step = "waiting", r.MessageID, timeOrNil(v.Due), r.Step
+			m.state, m.due = "waiting", timeOrNil(v.Due)
+			if r.State != "pending" { // else this is the first that is written of them
+				m.messageID, m.step = r.MessageID, r.Step
+			}
 		}
 		for _, i := range v.Stop {
 			stop = append(stop, sends[i].MessageID)

@@ -8,6 +8,7 @@ import (
 	"hash/fnv"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -134,9 +135,11 @@ type target struct {
 	from   int // the step at which it was found
 	until  time.Time
 	again  time.Time
-	reason string // why the last step that was tried can't reach them
-	key    string // by which a chat is made with them
-	phone  string // see phones
+	reason string            // why the last step that was tried can't reach them
+	key    string            // by which a chat is made with them
+	fresh  *place            // the chat that was made
+	barred map[string]string // reasons by account, of stop-lists of the accounts
+	phone  string            // see phones
 
 	account *queue.CampaignAccount
 	place   *place
@@ -472,7 +475,12 @@ func (w *pumping) suppressed(ctx context.Context) error {
 	for i, t := range open {
 		index[i], kinds[i], addresses[i] = int32(i), int16(t.Kind), t.Address
 	}
-	lists := append([]string{"global"}, w.p.Lists...)
+	lists := w.lists()
+	for _, s := range w.p.Steps {
+		for _, a := range s.Accounts {
+			lists = append(lists, "account:"+a.ID)
+		}
+	}
 	rows, err := w.tx.Query(ctx, `select r.i, x.list, x.reason from unnest($1::int[], $2::smallint[], $3::text[]) r (i, kind, address)
 		join suppressions x on x.address = r.address and x.kind = r.kind where x.list = any($4)`, index, kinds, addresses, lists)
 	if err != nil {
@@ -482,6 +490,13 @@ func (w *pumping) suppressed(ctx context.Context) error {
 	var list, reason string
 	_, err = pgx.ForEachRow(rows, []any{&i, &list, &reason}, func() error {
 		t := open[i]
+		if account, ok := strings.CutPrefix(list, "account:"); ok {
+			if t.barred == nil {
+				t.barred = map[string]string{}
+			}
+			t.barred[account] = cmp.Or(reason, "on the stop-list of the account")
+			return nil
+		}
 		t.reason = cmp.Or(reason, "on the stop-list "+list)
 		t.Step = len(w.p.Steps)
 		return nil
@@ -533,6 +548,10 @@ func (w *pumping) addressStep(ctx context.Context, step int, here []*target) err
 			default:
 				continue
 			}
+			if reason, barred := t.barred[a.ID]; barred {
+				t.reason, t.Step = reason, len(w.p.Steps)
+				break
+			}
 			fresh[a] = append(fresh[a], t)
 			break
 		}
@@ -543,10 +562,13 @@ func (w *pumping) addressStep(ctx context.Context, step int, here []*target) err
 				return err
 			}
 		}
+		// Those whom somebody else made known in between are looked for again.
 		var again []*target
 		var at []int
 		for i, t := range here {
-			if len(places[i]) == 0 {
+			if t.fresh != nil {
+				places[i] = []place{*t.fresh}
+			} else if len(places[i]) == 0 && t.Step == step {
 				again, at = append(again, t), append(at, i)
 			}
 		}
@@ -559,7 +581,9 @@ func (w *pumping) addressStep(ctx context.Context, step int, here []*target) err
 		}
 	}
 	for i, t := range here {
-		w.choose(s, byID, t, places[i])
+		if t.Step == step {
+			w.choose(s, byID, t, places[i])
+		}
 	}
 	return nil
 }
@@ -725,7 +749,9 @@ const (
 // a transaction of its own: a chat without messages does no harm.
 func (d *DB) makeCampaignChats(ctx context.Context, accountID string, targets []*target) error {
 	keys, phones := make([]string, 0, len(targets)), make([]string, 0, len(targets))
+	byKey := make(map[string]*target, len(targets))
 	for _, t := range targets {
+		byKey[keyText(t.key)] = t
 		phone := ""
 		if t.phone != "" && t.key == t.phone[1:] {
 			phone = t.phone
@@ -742,6 +768,9 @@ func (d *DB) makeCampaignChats(ctx context.Context, accountID string, targets []
 	slices.Sort(locks)
 	locks = slices.Compact(locks)
 	return d.hotTx(ctx, func(tx pgx.Tx) error {
+		for _, t := range targets {
+			t.fresh = nil // of an attempt that was undone
+		}
 		batch := &pgx.Batch{}
 		batch.Queue(`select pg_advisory_xact_lock($1, l) from unnest($2::int[]) l`, lockAlias, locks)
 		const noAlias = `not exists (select 1 from chat_aliases where account_id = $1 and alias = r.key)`
@@ -749,7 +778,16 @@ func (d *DB) makeCampaignChats(ctx context.Context, accountID string, targets []
 			where `+noAlias+` order by r.key on conflict (account_id, external_id) do nothing`, accountID, ids, keys, phones)
 		batch.Queue(`insert into chats (id, account_id, platform, customer_id, external_id, state)
 			select r.id, a.id, a.platform, cu.id, r.key, 'closed' from unnest($2::uuid[], $3::text[]) r (id, key) join accounts a on a.id = $1
-			cross join lateral (select id from customers where account_id = $1 and external_id = r.key limit 1) cu where `+noAlias+` order by r.key on conflict (account_id, external_id) do nothing`, accountID, chatIDs, keys)
+			cross join lateral (select id from customers where account_id = $1 and external_id = r.key limit 1) cu where `+noAlias+` order by r.key on conflict (account_id, external_id) do nothing returning id, external_id`, accountID, chatIDs, keys).Query(func(rows pgx.Rows) error {
+			var id, key string
+			_, err := pgx.ForEachRow(rows, []any{&id, &key}, func() error {
+				if t := byKey[key]; t != nil {
+					t.fresh = &place{chatID: id, accountID: accountID, key: key, phone: t.phone, reachable: true}
+				}
+				return nil
+			})
+			return err
+		})
 		if slices.ContainsFunc(phones, func(p string) bool { return p != "" }) {
 			batch.Queue(`insert into phone_book (phone, customer_id, account_id, platform, source)
 				select r.phone, cu.id, a.id, a.platform, 'address' from unnest($2::text[], $3::text[]) r (key, phone) join accounts a on a.id = $1
@@ -922,6 +960,8 @@ func (w *pumping) write(ctx context.Context) error {
 		}
 		if s.Timed {
 			m.due = new(w.now.Add(wait))
+		} else if t.Pending && t.Step == 0 {
+			continue // what comes of the message is the first that is written of them
 		}
 		w.move(m)
 	}

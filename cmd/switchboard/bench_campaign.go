@@ -69,10 +69,6 @@ func (r *bench) campaign(ctx context.Context) error {
 		return err
 	}
 	api := campaignAPI{"http://" + p.http + "/api/v1/campaigns", key}
-	var made struct{ ID string }
-	if err := api.call(ctx, "POST", "", "application/json", strings.NewReader(fmt.Sprintf(`{"name":"bench","content":{"text":"Hello {{name}}, your order {{order_no}} is on its way"},"steps":[{"account_id":%q}]}`, account)), &made); err != nil {
-		return err
-	}
 	most := idle
 	watch, stopWatch := context.WithCancel(ctx)
 	var watching sync.WaitGroup
@@ -86,25 +82,62 @@ func (r *bench) campaign(ctx context.Context) error {
 	})
 	defer watching.Wait()
 	defer stopWatch()
+	// The first one finds nobody known; the second one's chats are there, as those of
+	// (c) are.
+	fresh, err := r.runCampaign(ctx, api, account, n)
+	if err != nil {
+		return err
+	}
+	known, err := r.runCampaign(ctx, api, account, n)
+	if err != nil {
+		return err
+	}
+	stopWatch()
+	watching.Wait()
+	got := rate(int64(n), known.sending)
+	looks := append(fresh.looks, known.looks...)
+	slices.Sort(looks)
+	const mib = 1 << 20
+	r.add(benchRow{fmt.Sprintf("(p) campaign of %d recipients", n), perSecond(got), perSecond(r.plain), ratio(got / r.plain), ">= 0.7", []string{
+		fmt.Sprintf("(p) from the start to the last send; floor: plain sends, as in (c), of messages that are queued already; a campaign to people who were never written to, whose customers and chats are made on the way: %s; Postgres %.0f us each, then %.0f us",
+			perSecond(rate(int64(n), fresh.sending)), fresh.postgres, known.postgres)}})
+	r.add(benchRow{"(p) import", perSecond(rate(int64(n), known.importing)), perSecond(rate(int64(n), bare)), ratio(bare.Seconds() / known.importing.Seconds()), ">= 0.4", []string{
+		"(p) floor of the import: COPY of the same rows into a bare table"}})
+	r.add(benchRow{"(p) start", fmt.Sprintf("%.0f ms", known.starting.Seconds()*1000), "", "", "< 5 s", nil})
+	r.add(benchRow{"(p) progress query, median and longest", fmt.Sprintf("%.1f, %.1f ms", percentile(looks, 0.5).Seconds()*1000, looks[len(looks)-1].Seconds()*1000), "", "", "< 50 ms", nil})
+	r.add(benchRow{"(p) memory of the process at most", fmt.Sprintf("%.0f MiB", float64(most)/mib), fmt.Sprintf("%.0f MiB", float64(idle)/mib), "", "< 150 MiB more", []string{"(p) memory: resident; the floor is before the import"}})
+	return nil
+}
+
+// campaignRun is how a campaign went.
+type campaignRun struct {
+	importing, starting, sending time.Duration
+	looks                        []time.Duration // at the progress, while it ran
+	postgres                     float64         // CPU of the database, microseconds a recipient
+}
+
+func (r *bench) runCampaign(ctx context.Context, api campaignAPI, account string, n int) (run campaignRun, err error) {
+	var made struct{ ID string }
+	if err := api.call(ctx, "POST", "", "application/json", strings.NewReader(fmt.Sprintf(`{"name":"bench","content":{"text":"Hello {{name}}, your order {{order_no}} is on its way"},"steps":[{"account_id":%q}]}`, account)), &made); err != nil {
+		return run, err
+	}
 	in, out := io.Pipe()
 	go func() { out.CloseWithError(benchRecipients(out, n)) }()
 	var imported struct{ Accepted int }
 	began := time.Now()
 	if err := api.call(ctx, "PUT", "/"+made.ID+"/recipients", "text/csv", in, &imported); err != nil {
-		return err
+		return run, err
 	}
-	importing := time.Since(began)
+	run.importing = time.Since(began)
 	if imported.Accepted != n {
-		return fmt.Errorf("%d of %d recipients were accepted", imported.Accepted, n)
+		return run, fmt.Errorf("%d of %d recipients were accepted", imported.Accepted, n)
 	}
 	used := r.cost()
 	began = time.Now()
 	if err := api.call(ctx, "POST", "/"+made.ID+"/start", "application/json", http.NoBody, nil); err != nil {
-		return err
+		return run, err
 	}
-	starting := time.Since(began)
-	var looks []time.Duration
-	var sending time.Duration
+	run.starting = time.Since(began)
 	for {
 		var c struct {
 			State  string
@@ -112,35 +145,22 @@ func (r *bench) campaign(ctx context.Context) error {
 		}
 		asked := time.Now()
 		if err := api.call(ctx, "GET", "/"+made.ID, "", http.NoBody, &c); err != nil {
-			return err
+			return run, err
 		}
-		looks = append(looks, time.Since(asked))
+		run.looks = append(run.looks, time.Since(asked))
 		if c.Counts.Queued == 0 {
-			sending = time.Since(began)
+			run.sending = time.Since(began)
+			run.postgres = float64((r.cost().postgres - used.postgres).Microseconds()) / float64(n)
 			if c.Counts.Sent != n {
-				return fmt.Errorf("of %d recipients: %+v", n, c.Counts)
+				return run, fmt.Errorf("of %d recipients: %+v", n, c.Counts)
 			}
-			break
+			return run, nil
 		}
-		if time.Since(began) > 10*time.Minute {
-			return fmt.Errorf("after ten minutes: %+v", c)
+		if time.Since(began) > 20*time.Minute {
+			return run, fmt.Errorf("after twenty minutes: %+v", c)
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
-	cost := r.since(used, int64(n))
-	stopWatch()
-	watching.Wait()
-	slices.Sort(looks)
-	got := rate(int64(n), sending)
-	const mib = 1 << 20
-	r.add(benchRow{fmt.Sprintf("(p) campaign of %d recipients", n), perSecond(got), perSecond(r.plain), ratio(got / r.plain), ">= 0.7", []string{
-		fmt.Sprintf("(p) floor: plain sends, as in (c); every recipient is a new chat; %s", cost)}})
-	r.add(benchRow{"(p) import", perSecond(rate(int64(n), importing)), perSecond(rate(int64(n), bare)), ratio(bare.Seconds() / importing.Seconds()), ">= 0.4", []string{
-		"(p) floor of the import: COPY of the same rows into a bare table"}})
-	r.add(benchRow{"(p) start", fmt.Sprintf("%.0f ms", starting.Seconds()*1000), "", "", "< 5 s", nil})
-	r.add(benchRow{"(p) progress query, median and longest", fmt.Sprintf("%.1f, %.1f ms", percentile(looks, 0.5).Seconds()*1000, looks[len(looks)-1].Seconds()*1000), "", "", "< 50 ms", nil})
-	r.add(benchRow{"(p) memory of the process at most", fmt.Sprintf("%.0f MiB", float64(most)/mib), fmt.Sprintf("%.0f MiB", float64(idle)/mib), "", "< 150 MiB more", []string{"(p) memory: resident; the floor is before the import"}})
-	return nil
 }
 
 // bareCopy copies the same rows into a table without anything.
