@@ -18,9 +18,9 @@ import (
 )
 
 // Reports are read over connections of their own, with settings of their own: see
-// reportSettings. Messages are counted month by month, so that each statement
-// looks into one partition and is short; what needs the order of chats (answers.go)
-// is one statement, whose sort goes to the database's disk.
+// reportSettings. They are made month by month, so that each statement looks into
+// one partition, mostly, and ends in time; what needs the order of chats (answers.go)
+// sorts on the database's disk.
 
 // reportSettings are of the connections of reports. A report may take long, and
 // must not take from others more than it needs: no parallel workers, and an end.
@@ -186,8 +186,17 @@ func figures(ctx context.Context, pool *pgxpool.Pool, f *switchboard.ReportFilte
 		if err := t.timeHandling(ctx, pool, f, by); err != nil {
 			return nil, reportError("timing chats", err)
 		}
-		if err := t.timeAnswers(ctx, pool, f, by); err != nil {
-			return nil, reportError("timing answers", err)
+		// Of what lies before a month only that is asked for which is needed, so that a
+		// month is as good a period as any.
+		month := *f
+		for month.From.Before(f.To) {
+			if month.To = messagesTable.next(messagesTable.begin(month.From)); month.To.After(f.To) {
+				month.To = f.To
+			}
+			if err := t.timeAnswers(ctx, pool, &month, by); err != nil {
+				return nil, reportError("timing answers", err)
+			}
+			month.From = month.To
 		}
 	}
 	list := make([]switchboard.Figures, 0, len(t.rows))
