@@ -340,6 +340,7 @@ func TestResync(t *testing.T) {
 		}
 	}
 	w.exec(`update events set created_at = now() - interval '1 day'`)
+	w.exec(`update followers set pos = (select max(id) from events)`)
 	if err := w.d.PruneEvents(t.Context(), time.Hour); err != nil {
 		t.Fatal(err)
 	}

@@ -211,12 +211,14 @@ func (d *DB) LoadEvents(ctx context.Context, events []switchboard.Event) (map[st
 	return holders, nil
 }
 
-// PruneEvents drops events older than keep, and remembers up to where.
+// PruneEvents drops events older than keep, and remembers up to where. What a
+// follower has not read stays: it would never know.
 func (d *DB) PruneEvents(ctx context.Context, keep time.Duration) error {
 	return d.tx(ctx, func(tx pgx.Tx) error {
 		var last *int64
 		// The newest event always stays, so that the stream's end can be found.
-		err := tx.QueryRow(ctx, `with gone as (delete from events where created_at < now() - $1::interval and id < (select max(id) from events) returning id)
+		err := tx.QueryRow(ctx, `with gone as (delete from events where created_at < now() - $1::interval and id < (select max(id) from events)
+				and id <= coalesce((select min(pos) from followers), 0) returning id)
 			select max(id) from gone`, keep).Scan(&last)
 		if err != nil {
 			return fmt.Errorf("pruning events: %w", err)

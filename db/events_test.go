@@ -288,8 +288,17 @@ func TestReplayForAnOperator(t *testing.T) {
 	if _, err := pool.Exec(ctx, `update events set created_at = now() - interval '1 hour' where id <= 3`); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.PruneEvents(ctx, time.Minute); err != nil {
-		t.Fatal(err)
+	// What a follower has not read stays.
+	for _, read := range []int64{1, 4} {
+		if _, err := pool.Exec(ctx, `update followers set pos = $1`, read); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.PruneEvents(ctx, time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.EventsFor(ctx, boss, 1, 4, 10); (err == nil) != (read == 1) {
+			t.Errorf("replay with a follower at %d: %v", read, err)
+		}
 	}
 	if _, err := d.EventsFor(ctx, boss, 2, 4, 10); !errors.Is(err, db.ErrCursorTooOld) {
 		t.Errorf("replay from a dropped event: %v, want ErrCursorTooOld", err)
