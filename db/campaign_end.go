@@ -48,7 +48,8 @@ func (d *DB) SweepCampaign(ctx context.Context, campaignID string, status messag
 			}
 			more = upTo < accepted
 		}
-		rows, err := tx.Query(ctx, `select `+recipientColumns+` from campaign_recipients where campaign_id = $1 and due_at is not null order by due_at, n limit $2 for update`, campaignID, limit)
+		// The follower locks recipients in another order; whom it has comes next time.
+		rows, err := tx.Query(ctx, `select `+recipientColumns+` from campaign_recipients where campaign_id = $1 and due_at is not null order by due_at, n limit $2 for update skip locked`, campaignID, limit)
 		if err != nil {
 			return fmt.Errorf("reading recipients: %w", err)
 		}
@@ -114,11 +115,12 @@ func (d *DB) SweepCampaign(ctx context.Context, campaignID string, status messag
 }
 
 // RecallCampaign makes messages of a campaign that doesn't run be looked at which
-// wait for room in their account's rate, so that they leave the outbox.
+// wait for room in their account's rate, so that they leave the outbox. Those behind
+// other messages of their chats wait on, as they would anyway.
 func (d *DB) RecallCampaign(ctx context.Context, campaignID string) error {
 	err := d.tx(ctx, func(tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, `update outbox_chats set parked_account = null where chat_id in (
-				select o.chat_id from outbox_chats o where o.parked_account is not null and o.chat_id in (select chat_id from outbox where campaign_id = $1 and not sending limit 5000) for update of o skip locked)
+				select o.chat_id from outbox_chats o where o.parked_account is not null and (o.chat_id, o.parked_id) in (select chat_id, id from outbox where campaign_id = $1 and not sending limit 5000) for update of o skip locked)
 			returning chat_id`, campaignID)
 		if err != nil {
 			return err

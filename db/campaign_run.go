@@ -50,9 +50,11 @@ func (d *DB) LiveCampaigns(ctx context.Context) (live []queue.CampaignLive, err 
 	batch := &pgx.Batch{}
 	batch.Queue(`update campaigns set state = 'running', started_at = coalesce(started_at, clock_timestamp()), updated_at = clock_timestamp()
 		where state = 'scheduled' and start_at <= now()`)
-	batch.Queue(`update campaigns c set state = case when state = 'running' then 'done' else state end, finished_at = clock_timestamp(), updated_at = clock_timestamp()
-		where (state = 'running' or (state = 'canceled' and finished_at is null)) and taken >= accepted
-			and (select coalesce(sum(delta), 0) from campaign_done where campaign_id = c.id) >= accepted`)
+	// Who waits here for a retry of what failed has counted before it: a campaign that
+	// was changed meanwhile (was) is looked at next time.
+	batch.Queue(`update campaigns c set state = case when c.state = 'running' then 'done' else c.state end, finished_at = clock_timestamp(), updated_at = clock_timestamp()
+		from campaigns was where was.id = c.id and was.updated_at = c.updated_at and (c.state = 'running' or (c.state = 'canceled' and c.finished_at is null)) and c.taken >= c.accepted
+			and (select coalesce(sum(delta), 0) from campaign_done where campaign_id = c.id) >= c.accepted`)
 	batch.Queue(`select id, state, start_at, stop_at, accepted, taken, (select min(due_at) from campaign_recipients r where r.campaign_id = c.id and r.due_at is not null),
 			exists (select 1 from campaign_held h where h.campaign_id = c.id and (h.due_at is null or h.due_at <= now())),
 			coalesce(nullif(paced_until, '-infinity'), 'epoch'), (select coalesce(sum(delta), 0) from campaign_done where campaign_id = c.id), clock_timestamp()
@@ -349,15 +351,16 @@ func sendID(sends []queue.CampaignSend, v queue.CampaignVerdict, otherwise *stri
 }
 
 // campaignSends returns what is known of the messages of some recipients, in the
-// order in which they were made.
+// order in which they were made. Of those that are not kept any more it is what the
+// follower has read.
 func campaignSends(ctx context.Context, tx pgx.Tx, campaignID string, numbers []int64) (map[int64][]queue.CampaignSend, error) {
 	found := map[int64][]queue.CampaignSend{}
 	if len(numbers) == 0 {
 		return found, nil
 	}
-	rows, err := tx.Query(ctx, `select s.message_id, s.n, s.round, s.step, s.account_id, s.at, m.status, coalesce(m.error ->> 'kind', ''), coalesce(m.error ->> 'detail', ''), m.platform_message_id is not null
+	rows, err := tx.Query(ctx, `select s.message_id, s.n, s.round, s.step, s.account_id, s.at, coalesce(m.status, s.status), coalesce(m.error ->> 'kind', ''), coalesce(m.error ->> 'detail', ''), m.platform_message_id is not null
 		from unnest($2::bigint[]) r (n) cross join lateral (select * from campaign_sends where campaign_id = $1 and n = r.n order by round, step limit 1000) s
-		cross join lateral (select status, error, platform_message_id from messages where id = s.message_id limit 1) m order by s.n, s.round, s.step`, campaignID, numbers)
+		left join lateral (select status, error, platform_message_id from messages where id = s.message_id limit 1) m on true order by s.n, s.round, s.step`, campaignID, numbers)
 	if err != nil {
 		return nil, fmt.Errorf("reading what was sent: %w", err)
 	}

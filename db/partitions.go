@@ -71,7 +71,8 @@ var messagesTable = partitioned{
 		`create unique index on %[1]s (chat_id, seq)`,
 		`create unique index on %[1]s (chat_id, client_id) where client_id is not null`,
 	},
-	needed: `exists (select 1 from outbox where message_id < '%[2]s') or exists (select 1 from scheduled where message_id < '%[2]s')`,
+	needed: `exists (select 1 from outbox where message_id < '%[2]s') or exists (select 1 from scheduled where message_id < '%[2]s')
+		or exists (select 1 from campaign_held where message_id < '%[2]s')`,
 }
 
 // Partitions makes the partitions of the time to come and drops those that are
