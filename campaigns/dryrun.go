@@ -67,6 +67,7 @@ func (a *API) dryRun(ctx context.Context, in *actionInput) (*body[DryRun], error
 
 func (p *Program) dryRun(ctx context.Context, id string, accounts Accounts, store Store) (DryRun, error) {
 	run := DryRun{Steps: []DryRunStep{}, Problems: []DryRunCount{}}
+	var stopped []DryRunCount // Count is the step yet
 	q := queue.Reach{StopLists: p.StopLists}
 	for i := range p.Steps {
 		s := &p.Steps[i]
@@ -88,7 +89,7 @@ func (p *Program) dryRun(ctx context.Context, id string, accounts Accounts, stor
 				step.Price = max(step.Price, price)
 			}
 			if o.State != "active" {
-				run.Problems = append(run.Problems, DryRunCount{fmt.Sprintf("steps[%d]: account %s is %s", i, o.Account.ID, o.State), 0})
+				stopped = append(stopped, DryRunCount{fmt.Sprintf("steps[%d]: account %s is %s; what is sent over it waits", i, o.Account.ID, o.State), int64(i)})
 			}
 		}
 		if !limited {
@@ -126,6 +127,9 @@ func (p *Program) dryRun(ctx context.Context, id string, accounts Accounts, stor
 	}
 	run.Cost.Least, run.Cost.Most = money(run.Cost.Least), money(run.Cost.Most)
 	run.Duration = (time.Duration(run.Seconds) * time.Second).String()
+	for _, x := range stopped {
+		run.Problems = append(run.Problems, DryRunCount{x.Reason, run.Steps[x.Count].First})
+	}
 	for _, x := range got.Problems {
 		run.Problems = append(run.Problems, DryRunCount{x.Reason, x.Count})
 	}

@@ -164,7 +164,9 @@ func (s *campaignSend) Run(ctx context.Context, cfg *config.Config) error {
 		}
 		var imported campaigns.Imported
 		if made.State == switchboard.CampaignDraft {
-			if imported, err = c.put(ctx, made.ID, table, kind, packed, s.Region); err != nil {
+			if imported, err = c.put(ctx, made.ID, table, kind, packed, s.Region); ctx.Err() != nil {
+				return fmt.Errorf("interrupted: campaign %s stays a draft, and nothing is sent", made.ID)
+			} else if err != nil {
 				return fmt.Errorf("campaign %s stays a draft: %w", made.ID, err)
 			}
 			fmt.Fprintf(os.Stderr, "%d recipients, %d rows left out, %d duplicates\n", imported.Accepted, imported.Rejected, imported.Duplicates)
