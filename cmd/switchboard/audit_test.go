@@ -490,3 +490,54 @@ func TestDailyLimit(t *testing.T) {
 		t.Errorf("over the rate: %d %s, Retry-After %q", status, answer, after)
 	}
 }
+
+// The command line says what a key and a person may.
+func TestAccessOnTheCommandLine(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	w.operator("root", switchboard.RoleAdmin)
+	var key struct {
+		switchboard.APIKey
+		Key    string
+		Secret string `json:"callback_secret"`
+	}
+	w.command(0, &key, "apikey", "add", "--name", "nightly", "--rate", "5", "--burst", "2", "--daily", "100", "--allow-from", "127.0.0.1,2001:db8::/32", "--expires", "720h", "--json")
+	if key.Rate != 5 || key.Burst != 2 || key.Daily != 100 || !slices.Equal(key.AllowFrom, []string{"127.0.0.1/32", "2001:db8::/32"}) || key.ExpiresAt == nil ||
+		time.Until(*key.ExpiresAt).Round(time.Hour) != 720*time.Hour || !strings.HasPrefix(key.Key, "swb_") || !strings.HasPrefix(key.Secret, "whsec_") {
+		t.Errorf("made %+v", key)
+	}
+	if status, _, answer := w.ask("GET", "/api/v1/chats", key.Key, ""); status != 200 {
+		t.Error(status, answer)
+	}
+	var changed switchboard.APIKey
+	w.command(0, &changed, "apikey", "set", key.ID, "--allow-from", "192.0.2.0/24", "--rate", "0", "--expires", "0s", "--json")
+	if changed.Rate != 0 || changed.Daily != 100 || changed.ExpiresAt != nil || !slices.Equal(changed.AllowFrom, []string{"192.0.2.0/24"}) {
+		t.Errorf("changed to %+v", changed)
+	}
+	if status, _, answer := w.ask("GET", "/api/v1/chats", key.Key, ""); status != 403 {
+		t.Error(status, answer)
+	}
+	w.command(0, &changed, "apikey", "set", key.ID, "--allow-from=", "--json")
+	if status, _, answer := w.ask("GET", "/api/v1/chats", key.Key, ""); status != 200 || len(changed.AllowFrom) != 0 {
+		t.Error(status, answer, changed)
+	}
+	if text := w.command(1, nil, "apikey", "set", key.ID, "--allow-from", "example.org"); !strings.Contains(text, "192.0.2.7") {
+		t.Errorf("a bad network: %s", text)
+	}
+	secret := key.Secret
+	w.command(0, &key, "apikey", "secret", key.ID, "--json")
+	if key.Secret == secret || !strings.HasPrefix(key.Secret, "whsec_") {
+		t.Errorf("the new secret is %s", key.Secret)
+	}
+	w.command(0, nil, "operator", "set", "root", "--allow-from", "192.0.2.0/24")
+	if status, _, answer := w.ask("POST", "/api/v1/sessions", "", `{"login":"root","password":"password of root"}`); status != 403 {
+		t.Error(status, answer)
+	}
+	w.command(0, nil, "operator", "set", "root", "--allow-from=")
+	if status, _, answer := w.ask("POST", "/api/v1/sessions", "", `{"login":"root","password":"password of root"}`); status != 201 {
+		t.Error(status, answer)
+	}
+	if text := w.command(0, nil, "audit", "--action", "apikey.*"); strings.Count(text, "apikey.set") != 2 || !strings.Contains(text, "command line") || strings.Contains(text, "whsec_") {
+		t.Errorf("the journal has %s", text)
+	}
+}
