@@ -42,7 +42,7 @@ type Store interface {
 	ClaimCallbacks(ctx context.Context, limit, room int, rooms map[string]int, after string, lease time.Duration) ([]queue.CallbackClaim, error)
 	FinishCallbacks(ctx context.Context, outcomes []queue.CallbackOutcome) error
 	PruneCallbacks(ctx context.Context) error
-	CallbackCounts(ctx context.Context) (pending, failed int64, oldest time.Time, err error)
+	CallbackCounts(ctx context.Context) (pending, failed int64, due time.Time, err error)
 }
 
 // Bus rings doorbells; see package bus.
@@ -200,10 +200,10 @@ func (c *Callbacks) housekeeping(ctx context.Context) {
 	tick := time.NewTicker(30 * time.Second)
 	defer tick.Stop()
 	for round := 0; ; round++ {
-		if pending, failed, oldest, err := c.store.CallbackCounts(ctx); err == nil {
+		if pending, failed, due, err := c.store.CallbackCounts(ctx); err == nil {
 			c.metrics.pending.Set(float64(pending))
 			c.metrics.failed.Set(float64(failed))
-			c.metrics.oldest.Set(max(time.Since(oldest).Seconds(), 0))
+			c.metrics.late.Set(max(time.Since(due).Seconds(), 0))
 		} else if ctx.Err() == nil {
 			c.log.WarnContext(ctx, "callbacks could not be counted", "error", err)
 		}
@@ -517,10 +517,10 @@ func reason(err error) string {
 }
 
 type metrics struct {
-	made                    prometheus.Counter
-	attempts                *prometheus.CounterVec
-	seconds                 prometheus.Histogram
-	pending, failed, oldest prometheus.Gauge
+	made                  prometheus.Counter
+	attempts              *prometheus.CounterVec
+	seconds               prometheus.Histogram
+	pending, failed, late prometheus.Gauge
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -530,12 +530,12 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Help: "Posts of statuses by outcome: accepted, retry, given_up, gone (410). Alert on given_up: a script was not told."}, []string{"outcome"}),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "switchboard_callback_seconds",
 			Help: "Time of one post to a script.", Buckets: prometheus.ExponentialBuckets(0.002, 2, 14)}),
-		pending: prometheus.NewGauge(prometheus.GaugeOpts{Name: "switchboard_callbacks_pending", Help: "Statuses that scripts were not told yet, in the whole installation."}),
+		pending: prometheus.NewGauge(prometheus.GaugeOpts{Name: "switchboard_callbacks_pending", Help: "Messages with a status that their script was not told yet, in the whole installation."}),
 		failed:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "switchboard_callbacks_failed", Help: "Statuses given up in the last thirty days, in the whole installation."}),
-		oldest:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "switchboard_callbacks_oldest_seconds", Help: "Age of the oldest status that is to be told."}),
+		late:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "switchboard_callbacks_late_seconds", Help: "How long the status is due that waits longest for its post. Alert when it grows: receivers are slow, or nobody posts."}),
 	}
 	if r != nil {
-		r.MustRegister(m.made, m.attempts, m.seconds, m.pending, m.failed, m.oldest)
+		r.MustRegister(m.made, m.attempts, m.seconds, m.pending, m.failed, m.late)
 	}
 	return m
 }

@@ -446,15 +446,16 @@ func (d *DB) PruneCallbacks(ctx context.Context) error {
 	return nil
 }
 
-// CallbackCounts tells how many deliveries are in which state, for metrics: what is
-// pending and failed.
-func (d *DB) CallbackCounts(ctx context.Context) (pending, failed int64, oldest time.Time, err error) {
-	err = d.pool.QueryRow(ctx, `select (select count(*) from callback_deliveries where state = 'pending'), (select count(*) from callback_deliveries where state = 'failed'),
-		coalesce((select min(created_at) from callback_deliveries where state = 'pending' and due_at is not null), now())`).Scan(&pending, &failed, &oldest)
+// CallbackCounts tells how many deliveries are to be posted, now or later (of a
+// message at most one), how many were given up, and since when the one that waits
+// longest is due; now when none is.
+func (d *DB) CallbackCounts(ctx context.Context) (pending, failed int64, due time.Time, err error) {
+	err = d.pool.QueryRow(ctx, `select count(*), (select count(*) from callback_deliveries where state = 'failed'), least(coalesce(min(due_at), now()), now())
+		from callback_deliveries where state = 'pending' and due_at is not null`).Scan(&pending, &failed, &due)
 	if err != nil {
-		return 0, 0, oldest, fmt.Errorf("counting callbacks: %w", err)
+		return 0, 0, due, fmt.Errorf("counting callbacks: %w", err)
 	}
-	return pending, failed, oldest, nil
+	return pending, failed, due, nil
 }
 
 // formerSecret is how long callbacks are signed with the former secret as well.

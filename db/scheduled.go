@@ -35,10 +35,10 @@ func refuse(ctx context.Context, tx pgx.Tx, s *queue.Send, chat switchboard.Chat
 		}
 	}
 	if s.Cap > 0 {
-		// Ids begin with the time.
+		// The chat's newest messages are found by their numbers, whatever lies behind.
 		var n int
-		err := tx.QueryRow(ctx, `select count(*) from (select from messages where chat_id = $1 and id >= $2 and direction = 'out' and sender_kind in ('campaign', 'api')
-			and status not in ('failed', 'expired', 'canceled') limit $3) m`, chat.ID, firstID(time.Now().Add(-s.CapPer)), s.Cap).Scan(&n)
+		err := tx.QueryRow(ctx, `select count(*) from (select direction, sender_kind, status, created_at from messages where chat_id = $1 order by seq desc limit 5000) m
+			where created_at >= $2 and direction = 'out' and sender_kind in ('campaign', 'api') and status not in ('failed', 'expired', 'canceled')`, chat.ID, time.Now().Add(-s.CapPer)).Scan(&n)
 		if err != nil {
 			return fmt.Errorf("counting a chat's messages: %w", err)
 		}

@@ -108,6 +108,7 @@ func (d *demoCmd) Run(ctx context.Context, cfg *config.Config) error {
 	}
 	base := "http://" + simListener.Addr().String()
 	cfg.FetchAllow = append(cfg.FetchAllow, simListener.Addr().String())
+	cfg.CallbackAllow = append(cfg.CallbackAllow, "127.0.0.0/8", "::1/128") // whoever tries the demo listens on this machine
 	c, err := openCore(ctx, cfg, log, "demo", false)
 	if err != nil {
 		return err
