@@ -74,6 +74,7 @@ type Runner struct {
 	zones zones
 	live  atomic.Int32  // campaigns with which something is to be done
 	kick  chan struct{} // a step is to be begun
+	awake chan struct{} // a campaign is live again
 
 	mu       sync.Mutex
 	programs map[string]*running // by campaign
@@ -96,7 +97,7 @@ func NewRunner(deps RunnerDeps) (*Runner, error) {
 	if deps.Store == nil || deps.Follow == nil || deps.Accounts == nil || deps.Outboxes == nil || deps.Bus == nil || deps.Log == nil {
 		return nil, errors.New("campaigns: a runner needs all of its deps")
 	}
-	return &Runner{deps: deps, log: deps.Log, kick: make(chan struct{}, 1), programs: map[string]*running{}, folds: map[string]time.Time{}, last: map[string]bool{}}, nil
+	return &Runner{deps: deps, log: deps.Log, kick: make(chan struct{}, 1), awake: make(chan struct{}, 1), programs: map[string]*running{}, folds: map[string]time.Time{}, last: map[string]bool{}}, nil
 }
 
 const (
@@ -114,6 +115,7 @@ const (
 	followBatch = 2000
 	followLive  = 25 * time.Millisecond // between two looks at the events, at least
 	followPoll  = 500 * time.Millisecond
+	followIdle  = 5 * time.Second // for late words on campaigns that have ended
 )
 
 // Run works until ctx ends.
@@ -150,7 +152,13 @@ func (r *Runner) follow(ctx context.Context) {
 		case did.Blocked:
 			wait, hinted = 5*time.Millisecond, nil
 		case r.live.Load() == 0:
-			wait, hinted = idleWait, nil
+			select {
+			case <-ctx.Done():
+				return
+			case <-r.awake:
+			case <-time.After(followIdle):
+			}
+			continue
 		}
 		if !sleep(ctx, wait) {
 			return
@@ -212,7 +220,12 @@ func (r *Runner) round(ctx context.Context) (wait time.Duration, err error) {
 	if err != nil {
 		return 0, err
 	}
-	r.live.Store(int32(len(live)))
+	if r.live.Swap(int32(len(live))) == 0 && len(live) > 0 {
+		select {
+		case r.awake <- struct{}{}:
+		default:
+		}
+	}
 	r.fold(ctx, live)
 	wait = idleWait
 	if len(live) == 0 {

@@ -45,8 +45,14 @@ func (d *DB) ProgramOf(ctx context.Context, campaignID string) (definition, file
 
 // LiveCampaigns returns the campaigns with which something is to be done, oldest
 // first. It begins those whose time has come, and ends those whose recipients are
-// all done: began and ended are how many.
-func (d *DB) LiveCampaigns(ctx context.Context) (live []queue.CampaignLive, err error) {
+// all done.
+func (d *DB) LiveCampaigns(ctx context.Context) ([]queue.CampaignLive, error) {
+	live, err := d.liveCampaigns(ctx)
+	if err != nil || !slices.ContainsFunc(live, func(c queue.CampaignLive) bool {
+		return (c.State == "scheduled" && c.StartAt != nil && !c.StartAt.After(c.Now)) || (c.State != "paused" && c.Taken >= c.Accepted && c.Done >= c.Accepted)
+	}) {
+		return live, err
+	}
 	batch := &pgx.Batch{}
 	batch.Queue(`update campaigns set state = 'running', started_at = coalesce(started_at, clock_timestamp()), updated_at = clock_timestamp()
 		where state = 'scheduled' and start_at <= now()`)
@@ -55,14 +61,22 @@ func (d *DB) LiveCampaigns(ctx context.Context) (live []queue.CampaignLive, err 
 	batch.Queue(`update campaigns c set state = case when c.state = 'running' then 'done' else c.state end, finished_at = clock_timestamp(), updated_at = clock_timestamp()
 		from campaigns was where was.id = c.id and was.updated_at = c.updated_at and (c.state = 'running' or (c.state = 'canceled' and c.finished_at is null)) and c.taken >= c.accepted
 			and (select coalesce(sum(delta), 0) from campaign_done where campaign_id = c.id) >= c.accepted`)
-	batch.Queue(`select id, state, start_at, stop_at, accepted, taken, (select min(due_at) from campaign_recipients r where r.campaign_id = c.id and r.due_at is not null),
+	if err := d.pool.SendBatch(ctx, batch).Close(); err != nil {
+		return nil, fmt.Errorf("beginning and ending campaigns: %w", err)
+	}
+	return d.liveCampaigns(ctx)
+}
+
+func (d *DB) liveCampaigns(ctx context.Context) ([]queue.CampaignLive, error) {
+	rows, err := d.pool.Query(ctx, `select id, state, start_at, stop_at, accepted, taken, (select min(due_at) from campaign_recipients r where r.campaign_id = c.id and r.due_at is not null),
 			exists (select 1 from campaign_held h where h.campaign_id = c.id and (h.due_at is null or h.due_at <= now())),
 			coalesce(nullif(paced_until, '-infinity'), 'epoch'), (select coalesce(sum(delta), 0) from campaign_done where campaign_id = c.id), clock_timestamp()
-		from campaigns c where state in ('scheduled', 'running', 'paused') or (state = 'canceled' and finished_at is null) order by id`).Query(func(rows pgx.Rows) (err error) {
-		live, err = pgx.CollectRows(rows, pgx.RowToStructByPos[queue.CampaignLive])
-		return err
-	})
-	if err := d.pool.SendBatch(ctx, batch).Close(); err != nil {
+		from campaigns c where state in ('scheduled', 'running', 'paused') or (state = 'canceled' and finished_at is null) order by id`)
+	if err != nil {
+		return nil, fmt.Errorf("looking for campaigns to run: %w", err)
+	}
+	live, err := pgx.CollectRows(rows, pgx.RowToStructByPos[queue.CampaignLive])
+	if err != nil {
 		return nil, fmt.Errorf("looking for campaigns to run: %w", err)
 	}
 	return live, nil
