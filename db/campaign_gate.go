@@ -21,11 +21,11 @@ const campaignGate = `case when o.campaign_id is null or o.op <> 'send' or o.par
 		when ca.state not in ('running', 'done') then 'paused'
 		when not coalesce(cu.reachable, true) then 'recipient ' || coalesce(nullif(cu.unreachable_reason, ''), 'the customer can''t be reached')
 		else coalesce('suppressed ' || (select coalesce(nullif(x.reason, ''), 'on the stop-list ' || case when x.list like 'account:%' then 'of the account' else x.list end) from suppressions x
-				where x.address = any(array[cu.id::text, cu.external_id, c.external_id, nullif(cu.phone, '')])
-					and x.kind = case when x.address = cu.id::text then 0 when x.address = cu.phone and x.address like '+%' then 2 else 1 end
+				where x.address = any(array[cu.id::text, cu.external_id, c.external_id, nullif(cu.phone, ''), r.address])
+					and x.kind = case when x.address = r.address then r.kind when x.address = cu.id::text then 0 when x.address = cu.phone and x.address like '+%' then 2 else 1 end
 					and (x.list in ('global', 'account:' || o.account_id) or coalesce(ca.definition -> 'stop_lists' ? x.list, false)) order by x.list limit 1),
 			case when clock_timestamp() >= o.quiet_from and clock_timestamp() < o.quiet_to then 'quiet' end, '') end
-	from campaigns ca left join campaign_sends s on s.message_id = o.message_id where ca.id = o.campaign_id), 'withdrawn the campaign is gone') end`
+	from campaigns ca left join campaign_sends s on s.message_id = o.message_id left join campaign_recipients r on r.campaign_id = s.campaign_id and r.n = s.n where ca.id = o.campaign_id), 'withdrawn the campaign is gone') end`
 
 // The kinds of failure that say that nothing was sent, and by whose will. (That the
 // customer can't be reached is message.ErrRecipient.)

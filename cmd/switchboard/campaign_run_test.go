@@ -309,6 +309,16 @@ func TestCampaignGate(t *testing.T) {
 			return pool.QueryRow(t.Context(), `select count(*) from outbox where campaign_id = $1`, b.id).Scan(&got) == nil && got == n
 		})
 	}
+	// One of several phones of a customer.
+	to = append(to, whom{kind: queue.ByPhone, address: "+79260000555"})
+	last, err := w.sim.Viber(viberToken).NewCustomer(simulator.CustomerSpec{ID: viberID(99), FirstName: "L", Started: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.knows(viber, last.ID(), "+79260000556")
+	if _, err := pool.Exec(t.Context(), `insert into phone_book select '+79260000555', customer_id, account_id, platform, 'contact' from phone_book`); err != nil {
+		t.Fatal(err)
+	}
 	pause()
 	b := w.bulk(js{"name": "gate", "content": js{"text": "buy"}, "steps": []js{step(viber, nil)}, "stop_lists": []string{"vip"}}, to...)
 	b.do("start")
@@ -319,9 +329,13 @@ func TestCampaignGate(t *testing.T) {
 		var n int
 		return pool.QueryRow(t.Context(), `select (select count(*) from suppressions) + (select count(*) from customers where not reachable)`).Scan(&n) == nil && n == 2
 	})
-	b.exec(`insert into suppressions (list, kind, address, reason) values ('global', 1, $1, 'lawyers'), ('vip', 1, $2, ''), ('other', 1, $3, '')`, to[2].address, to[3].address, to[4].address)
+	b.exec(`insert into suppressions (list, kind, address, reason) values ('global', 1, $1, 'lawyers'), ('vip', 1, $2, ''), ('other', 1, $3, ''), ('global', 2, '+79260000555', '')`, to[2].address, to[3].address, to[4].address)
 	resume()
-	b.ends("done", map[string]int{"skipped": 4, "read": 4})
+	b.ends("done", map[string]int{"skipped": 5, "read": 4})
+	if n := len(got(last)); n != 0 {
+		t.Errorf("the customer with two phones got %d messages", n)
+	}
+	to = to[:8]
 	for i, c := range people {
 		want := 0
 		if i > 3 {
@@ -755,4 +769,29 @@ func TestCampaignAddresses(t *testing.T) {
 		where != "3 1 79260000199, 4 1 79260000177" {
 		t.Errorf("over SMS went %s: %v", where, err)
 	}
+}
+
+// A campaign of high priority gets more of the account's rate than one of low, and
+// not all of it.
+func TestCampaignPriority(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	viber := w.account("viber", viberToken, map[string]string{"rate": "60"})
+	people, to := w.vibers(400, "")
+	low := w.bulk(js{"name": "low", "content": js{"text": "low"}, "steps": []js{step(viber, nil)}, "priority": "low"}, to[:200]...)
+	high := w.bulk(js{"name": "high", "content": js{"text": "high"}, "steps": []js{step(viber, nil)}, "priority": "high"}, to[200:]...)
+	high.do("start")
+	low.do("start")
+	sent := func(from, to int) (n int) {
+		for _, c := range people[from:to] {
+			n += len(got(c))
+		}
+		return n
+	}
+	eventually(t, 30*time.Second, "most of the urgent one is out", func() bool { return sent(200, 400) >= 160 })
+	if n := sent(0, 200); n < 10 || n > 100 {
+		t.Errorf("of 160 messages of high priority %d of low were sent beside them", n)
+	}
+	high.ends("done", map[string]int{"read": 200})
+	low.ends("done", map[string]int{"read": 200})
 }
