@@ -36,6 +36,7 @@ type Store interface {
 	Campaigns(ctx context.Context, f switchboard.CampaignFilter, limit int) ([]switchboard.Campaign, error)
 	MoveCampaign(ctx context.Context, o queue.Once, actor, id, action string) (switchboard.Campaign, error)
 	RetryCampaign(ctx context.Context, o queue.Once, actor, id string) (retried int64, c switchboard.Campaign, err error)
+	RetryMore(ctx context.Context, id string) (more bool, err error)
 	DeleteCampaign(ctx context.Context, actor, id string) error
 	CampaignRecipients(ctx context.Context, id string, f switchboard.RecipientFilter, limit int) ([]switchboard.CampaignRecipient, error)
 	CampaignReach(ctx context.Context, id string, q queue.Reach) (queue.Reached, error)
@@ -68,6 +69,8 @@ const (
 	importTurn = time.Minute
 	// importIdle is how long the body of an import may stand still.
 	importIdle = time.Minute
+	// retryTime is how long the answer to retry-failed waits for many recipients.
+	retryTime = 5 * time.Second
 )
 
 // NewAPI returns an API.
@@ -364,6 +367,13 @@ func (a *API) retry(ctx context.Context, in *actionInput) (*body[RetriedCampaign
 		return nil, err
 	}
 	a.Wake("campaigns")
+	// What is left behind by this, or by a crash, housekeeping does.
+	for deadline, more := time.Now().Add(retryTime), true; more && err == nil && time.Now().Before(deadline); {
+		more, err = a.Store.RetryMore(ctx, in.ID)
+	}
+	if err != nil {
+		a.Log.WarnContext(ctx, "a retry goes on later", "campaign", in.ID, "error", err)
+	}
 	s, err := show(c, time.Now(), true)
 	return &body[RetriedCampaign]{RetriedCampaign{n, s}}, err
 }

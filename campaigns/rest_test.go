@@ -22,6 +22,7 @@ import (
 	"switchboard/campaigns"
 	"switchboard/db"
 	"switchboard/internal/auth"
+	"switchboard/internal/queue"
 	"switchboard/internal/restapi"
 )
 
@@ -312,6 +313,65 @@ func TestRetryFailed(t *testing.T) {
 	}
 	if due != 2 || done != 1 {
 		t.Errorf("%d are due, %d done", due, done)
+	}
+}
+
+// A retry of many is done piece by piece, and goes on where it was left.
+func TestRetryOfMany(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	id := s.add(definition(overA))
+	const n = 45000
+	var b strings.Builder
+	b.WriteString("phone\n")
+	for i := range n {
+		fmt.Fprintf(&b, "+79%09d\n", i)
+	}
+	s.want(200, s.put(id, b.String()), "put")
+	path := "/api/v1/campaigns/" + id
+	s.want(200, s.call("POST", path+"/start", nil), "start")
+	for _, sql := range []string{
+		`select campaign_unpack($1, 45000)`,
+		`update campaign_recipients set state = 'done', status = 'failed' where campaign_id = $1`,
+		`insert into campaign_counts (campaign_id, status, delta) values ($1, 'queued', -45000), ($1, 'failed', 45000)`,
+		`insert into campaign_done (campaign_id, delta) values ($1, 45000)`,
+		`update campaigns set state = 'done', finished_at = now(), taken = 45000 where id = $1`,
+	} {
+		if _, err := s.store.Pool().Exec(t.Context(), sql, id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The first piece alone, as if the process had died behind it.
+	if retried, c, err := s.store.RetryCampaign(t.Context(), queue.Once{}, "test", id); err != nil || retried != n || c.State != "running" || c.Counts.Queued == 0 || c.Counts.Queued == n {
+		t.Fatalf("%d %+v %v", retried, c.Counts, err)
+	}
+	for more := true; more; {
+		var err error
+		if more, err = s.store.RetryMore(t.Context(), ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var due, rounds, done int
+	if err := s.store.Pool().QueryRow(t.Context(), `select count(*) filter (where state = 'waiting' and due_at <= now()), max(round), (select sum(delta) from campaign_done where campaign_id = $1) from campaign_recipients where campaign_id = $1`, id).Scan(&due, &rounds, &done); err != nil || due != n || rounds != 1 || done != 0 {
+		t.Errorf("%d are due, %d rounds, %d done: %v", due, rounds, done, err)
+	}
+	if a := s.want(200, s.call("GET", path, nil), "get"); a.get("counts.queued") != float64(n) || a.get("counts.failed") != 0. || a.get("finished_at") != nil {
+		t.Errorf("%s", a.text)
+	}
+	// All in one call, when nobody dies.
+	for _, sql := range []string{
+		`update campaign_recipients set state = 'done', status = 'expired', due_at = null where campaign_id = $1`,
+		`insert into campaign_counts (campaign_id, status, delta) values ($1, 'queued', -45000), ($1, 'expired', 45000)`,
+	} {
+		if _, err := s.store.Pool().Exec(t.Context(), sql, id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if a := s.want(200, s.call("POST", path+"/retry-failed", nil), "retry"); a.get("retried") != float64(n) {
+		t.Errorf("%s", a.text)
+	}
+	if a := s.want(200, s.call("GET", path, nil), "get"); a.get("counts.queued") != float64(n) {
+		t.Errorf("%s", a.text)
 	}
 }
 

@@ -237,8 +237,13 @@ func whyNot(ctx context.Context, tx pgx.Tx, id, action, wants string) error {
 	return fmt.Errorf("campaign %s is %s; %s: %w", id, c.State, wants, switchboard.ErrConflict)
 }
 
+// retryRows is how many recipients are queued again in one transaction: a million
+// take some ten seconds.
+const retryRows = 20000
+
 // RetryCampaign queues the recipients again whose last step failed or expired, from
-// the first step on, and runs a campaign that was done.
+// the first step on, and runs a campaign that was done. retried is how many there
+// are; the first of them are queued when it returns, the others by RetryMore.
 func (d *DB) RetryCampaign(ctx context.Context, o queue.Once, actor, id string) (retried int64, c switchboard.Campaign, err error) {
 	var answer struct {
 		Retried  int64
@@ -249,8 +254,7 @@ func (d *DB) RetryCampaign(ctx context.Context, o queue.Once, actor, id string) 
 		if err != nil {
 			return err
 		}
-		tag, err := tx.Exec(ctx, `update campaigns set state = case when state = 'done' then 'running' else state end, finished_at = null, reason = '', updated_at = now()
-			where id = $1 and state in ('running', 'paused', 'done') and (stop_at is null or stop_at > now())`, id)
+		tag, err := tx.Exec(ctx, `update campaigns set retry_from = 1 where id = $1 and state in ('running', 'paused', 'done') and (stop_at is null or stop_at > now())`, id)
 		if err != nil {
 			return fmt.Errorf("changing campaign: %w", err)
 		}
@@ -260,21 +264,11 @@ func (d *DB) RetryCampaign(ctx context.Context, o queue.Once, actor, id string) 
 			}
 			return fmt.Errorf("campaign %s is %s; what failed can be retried while it is running, paused or done: %w", id, c.State, switchboard.ErrConflict)
 		}
-		err = tx.QueryRow(ctx, `with failed as (
-				select n, status, step from campaign_recipients where campaign_id = $1 and state = 'done' and status in ('failed', 'expired') order by n for update),
-			again as (update campaign_recipients r set state = 'waiting', status = 'queued', reason = null, step = 0, round = round + 1, message_id = null, due_at = now(), updated_at = now()
-				from failed f where r.campaign_id = $1 and r.n = f.n),
-			counted as (insert into campaign_counts (campaign_id, status, step, delta)
-				select $1, status, step, -count(*) from failed group by 2, 3 union all select $1, 'queued', 0, count(*) from failed having count(*) > 0),
-			undone as (insert into campaign_done (campaign_id, delta) select $1, -count(*) from failed having count(*) > 0)
-			select count(*) from failed`, id).Scan(&answer.Retried)
-		if err != nil {
-			return fmt.Errorf("queueing what failed: %w", err)
+		if err := tx.QueryRow(ctx, `select count(*) from campaign_recipients where campaign_id = $1 and state = 'done' and status in ('failed', 'expired')`, id).Scan(&answer.Retried); err != nil {
+			return fmt.Errorf("counting what failed: %w", err)
 		}
-		if answer.Retried == 0 { // so that nothing changed but the time
-			if _, err := tx.Exec(ctx, `update campaigns set state = $2, finished_at = $3, reason = $4 where id = $1`, id, c.State, c.FinishedAt, c.Reason); err != nil {
-				return fmt.Errorf("changing campaign: %w", err)
-			}
+		if _, err := retryIn(ctx, tx, id); err != nil {
+			return err
 		}
 		if err := auditCampaign(ctx, tx, actor, "campaign.retry-failed", id, map[string]any{"name": c.Name, "recipients": answer.Retried}); err != nil {
 			return err
@@ -283,6 +277,58 @@ func (d *DB) RetryCampaign(ctx context.Context, o queue.Once, actor, id string) 
 		return err
 	})
 	return answer.Retried, answer.Campaign, err
+}
+
+// retryIn queues the next recipients again of a campaign that is being retried.
+func retryIn(ctx context.Context, tx pgx.Tx, id string) (more bool, err error) {
+	var from, n, last int64
+	err = tx.QueryRow(ctx, `select retry_from from campaigns where id = $1 and retry_from is not null and state in ('running', 'paused', 'done') for update`, id).Scan(&from)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("locking the campaign: %w", err)
+	}
+	err = tx.QueryRow(ctx, `with failed as (
+			select n, status, step from campaign_recipients where campaign_id = $1 and n >= $2 and state = 'done' and status in ('failed', 'expired') order by n limit $3 for update),
+		again as (update campaign_recipients r set state = 'waiting', status = 'queued', reason = null, step = 0, round = round + 1, message_id = null, due_at = now(), updated_at = now()
+			from failed f where r.campaign_id = $1 and r.n = f.n),
+		counted as (insert into campaign_counts (campaign_id, status, step, delta)
+			select $1, status, step, -count(*) from failed group by 2, 3 union all select $1, 'queued', 0, count(*) from failed having count(*) > 0),
+		undone as (insert into campaign_done (campaign_id, delta) select $1, -count(*) from failed having count(*) > 0)
+		select count(*), coalesce(max(n), 0) from failed`, id, from, retryRows).Scan(&n, &last)
+	if err != nil {
+		return false, fmt.Errorf("queueing what failed: %w", err)
+	}
+	more = n == retryRows
+	var next *int64
+	if more {
+		next = new(last + 1)
+	}
+	if _, err := tx.Exec(ctx, `update campaigns set retry_from = $2, state = case when state = 'done' and $3 then 'running' else state end, finished_at = case when $3 then null else finished_at end,
+		reason = case when $3 and state = 'done' then '' else reason end, updated_at = now() where id = $1`, id, next, n > 0); err != nil {
+		return false, fmt.Errorf("changing campaign: %w", err)
+	}
+	return more, nil
+}
+
+// RetryMore goes on with a retry, of the campaign or, for "", of any. more says that
+// it is not through.
+func (d *DB) RetryMore(ctx context.Context, id string) (more bool, err error) {
+	if id == "" {
+		err := d.pool.QueryRow(ctx, `select id from campaigns where retry_from is not null and state in ('running', 'paused', 'done') order by id limit 1`).Scan(&id)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return false, nil
+		}
+		if err != nil {
+			return false, fmt.Errorf("looking for campaigns to retry: %w", err)
+		}
+	}
+	err = d.tx(ctx, func(tx pgx.Tx) error {
+		more, err = retryIn(ctx, tx, id)
+		return err
+	})
+	return more, err
 }
 
 // DeleteCampaign removes a draft. Its recipients go by and by, see PruneCampaigns.

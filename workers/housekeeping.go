@@ -47,6 +47,7 @@ func (w *Workers) housekeeping(ctx context.Context) {
 				return err
 			})
 		}
+		w.chore(ctx, "what failed of campaigns could not be queued again", w.retryCampaigns)
 		if round%15 == 0 {
 			w.chore(ctx, "deleted campaigns could not be removed", w.removeCampaigns)
 		}
@@ -75,6 +76,15 @@ func (w *Workers) chore(ctx context.Context, complaint string, do func(context.C
 	defer cancel()
 	if err := do(ctx); err != nil && ctx.Err() == nil {
 		w.log.WarnContext(ctx, complaint, "error", err)
+	}
+}
+
+// retryCampaigns goes on with retries that began elsewhere, in short transactions.
+func (w *Workers) retryCampaigns(ctx context.Context) error {
+	for {
+		if more, err := w.deps.Store.RetryMore(ctx, ""); err != nil || !more {
+			return err
+		}
 	}
 }
 

@@ -48,6 +48,7 @@ type Store interface {
 	PruneLogins(ctx context.Context) error
 	ReleaseScheduled(ctx context.Context, limit int) (done int, err error)
 	PruneUsage(ctx context.Context, keep time.Duration) error
+	RetryMore(ctx context.Context, campaignID string) (more bool, err error)
 	PruneCampaigns(ctx context.Context, limit int) (more bool, err error)
 	PruneNodes(ctx context.Context) error
 }

@@ -20,6 +20,7 @@ create table campaigns (
     -- Recipients that are pending and have a number above this one were never looked
     -- at; none below it is pending.
     taken        bigint not null default 0,
+    retry_from   bigint, -- recipients from this number on that failed are to be queued again
     paced_until  timestamptz not null default '-infinity' -- the campaign's own rate: when its next recipient may go
 ) with (fillfactor = 50);
 create index campaigns_live on campaigns (state, id) where state in ('scheduled', 'running', 'paused', 'deleted');
