@@ -14,6 +14,7 @@ import (
 type follower struct {
 	name           string
 	gapXact, gapTo int64
+	idle           bool // the last look found nothing
 }
 
 // followed is what a call of follow did.
@@ -28,6 +29,12 @@ type followed struct {
 // in the same transaction: what apply does happens once, whatever dies. One process
 // follows at a time; others do nothing. A follower's row is made by a migration.
 func (d *DB) follow(ctx context.Context, f *follower, limit int, apply func(ctx context.Context, tx pgx.Tx, messageIDs []string) error) (did followed, err error) {
+	if f.idle {
+		// Without a lock, which is a write: an installation without traffic does nothing.
+		if err := d.hot.QueryRow(ctx, `select not exists (select 1 from events where id > (select pos from followers where name = $1))`, f.name).Scan(&f.idle); err != nil || f.idle {
+			return followed{}, err
+		}
+	}
 	err = d.hotTx(ctx, func(tx pgx.Tx) error {
 		did = followed{}
 		var pos int64
@@ -98,5 +105,6 @@ func (d *DB) follow(ctx context.Context, f *follower, limit int, apply func(ctx 
 	if err != nil {
 		return followed{}, fmt.Errorf("following events for %s: %w", f.name, err)
 	}
+	f.idle = did.events == 0 && !did.blocked
 	return did, nil
 }
