@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -81,9 +82,10 @@ type Runner struct {
 	rules    switchboard.SenderRules
 	rulesAt  time.Time
 
-	rounds int                  // who comes first changes with every round
-	folds  map[string]time.Time // when a campaign's counts are folded next
-	last   map[string]bool      // for the last time
+	backs  map[[2]string]time.Time // by campaign and account, see queue.CampaignAccount.Back
+	rounds int                     // who comes first changes with every round
+	folds  map[string]time.Time    // when a campaign's counts are folded next
+	last   map[string]bool         // for the last time
 }
 
 // running is a campaign's program, as its runner needs it.
@@ -97,20 +99,22 @@ func NewRunner(deps RunnerDeps) (*Runner, error) {
 	if deps.Store == nil || deps.Follow == nil || deps.Accounts == nil || deps.Outboxes == nil || deps.Bus == nil || deps.Log == nil {
 		return nil, errors.New("campaigns: a runner needs all of its deps")
 	}
-	return &Runner{deps: deps, log: deps.Log, kick: make(chan struct{}, 1), awake: make(chan struct{}, 1), programs: map[string]*running{}, folds: map[string]time.Time{}, last: map[string]bool{}}, nil
+	return &Runner{deps: deps, log: deps.Log, kick: make(chan struct{}, 1), awake: make(chan struct{}, 1), programs: map[string]*running{}, backs: map[[2]string]time.Time{}, folds: map[string]time.Time{}, last: map[string]bool{}}, nil
 }
 
 const (
-	pumpBatch  = 500                    // recipients in a transaction
-	sweepBatch = 5000                   // recipients that are ended in one
-	openWindow = 2000                   // messages in the outbox of an account without a limit
-	leastRoom  = 20                     // and at least of one with a limit
-	idleWait   = 2 * time.Second        // nothing runs: a start rings
-	pumpWait   = 20 * time.Millisecond  // what was sent makes room
-	ratedWait  = 150 * time.Millisecond // at the pace of a limit
-	quietWait  = time.Second            // something runs, and nothing is due
-	foldEvery  = 2 * time.Second
-	foldLast   = time.Minute // after the end: what tells the pace is folded then
+	pumpBatch  = 500  // recipients in a transaction
+	sweepBatch = 5000 // recipients that are ended in one
+	openWindow = 2000 // messages in the outbox of an account without a limit
+	leastRoom  = 20   // and at least of one with a limit
+
+	unlimitedGap = time.Millisecond       // see queue.CampaignAccount.Gap
+	idleWait     = 2 * time.Second        // nothing runs: a start rings
+	pumpWait     = 20 * time.Millisecond  // what was sent makes room
+	ratedWait    = 150 * time.Millisecond // at the pace of a limit
+	quietWait    = time.Second            // something runs, and nothing is due
+	foldEvery    = 2 * time.Second
+	foldLast     = time.Minute // after the end: what tells the pace is folded then
 
 	followBatch = 2000
 	followLive  = 25 * time.Millisecond // between two looks at the events, at least
@@ -226,6 +230,7 @@ func (r *Runner) round(ctx context.Context) (wait time.Duration, err error) {
 		default:
 		}
 	}
+	maps.DeleteFunc(r.backs, func(_ [2]string, at time.Time) bool { return time.Since(at) > time.Minute })
 	r.fold(ctx, live)
 	wait = idleWait
 	if len(live) == 0 {
@@ -362,6 +367,10 @@ func (r *Runner) prepare(ctx context.Context, c queue.CampaignLive) (*turn, erro
 			if a == nil {
 				a = &queue.CampaignAccount{ID: o.Account.ID, Platform: o.Account.Platform, Sender: rules.Apply(o.Account.ID, o.Account.Platform, cmp.Or(p.TrafficClass, "marketing"), cmp.Or(p.Sender, o.Account.Setting("sender_name", ""))), TTL: o.TTL, Rated: o.Capabilities.Rate.PerSecond > 0,
 					ByID: o.Capabilities.StartByID, ByPhone: o.Capabilities.StartByPhone, Check: func(address string) bool { return o.CheckChat(address) == nil }}
+				a.Gap, a.Back = unlimitedGap, r.backs[[2]string{c.ID, a.ID}]
+				if a.Rated {
+					a.Gap = time.Duration(float64(time.Second) / o.Capabilities.Rate.PerSecond)
+				}
 				known[a.ID] = a
 				t.rates[a.ID] = o.Capabilities.Rate.PerSecond
 				t.accounts = append(t.accounts, a)
@@ -447,12 +456,20 @@ func (r *Runner) move(ctx context.Context, t *turn) (again time.Duration, err er
 	if err != nil {
 		return 0, err
 	}
+	for _, a := range t.accounts {
+		if a.Back.After(t.live.Now) {
+			r.backs[[2]string{t.live.ID, a.ID}] = a.Back
+		}
+	}
 	r.deps.Outboxes.Deliver(did.Chats)
 	r.deps.Outboxes.Release(did.Accounts)
 	if did.Begun > 0 {
 		r.deps.Bus.Wake("events")
 	}
-	if did.Busy || did.Looked+did.Held < t.pump.Limit {
+	if did.Looked+did.Held == 0 {
+		again = ratedWait
+	}
+	if did.Busy || (!did.More && did.Looked+did.Held < t.pump.Limit) {
 		return again, nil
 	}
 	return 0, nil

@@ -97,15 +97,15 @@ func (d *DB) CampaignLoads(ctx context.Context) ([]queue.CampaignLoad, error) {
 
 // PumpCampaign moves recipients of a running campaign on, p.Limit at most.
 func (d *DB) PumpCampaign(ctx context.Context, p *queue.CampaignPump) (out queue.CampaignPumped, err error) {
-	rooms := map[*queue.CampaignAccount]int{}
+	before := map[*queue.CampaignAccount]queue.CampaignAccount{}
 	for _, s := range p.Steps {
 		for _, a := range s.Accounts {
-			rooms[a] = a.Room
+			before[a] = *a
 		}
 	}
 	err = d.hotTx(ctx, func(tx pgx.Tx) error {
-		for a, room := range rooms { // of an attempt that was undone
-			a.Room = room
+		for a, was := range before { // an attempt that was undone
+			*a = was
 		}
 		w := &pumping{d: d, tx: tx, p: p, origin: map[int64]campaignCount{}, counts: map[campaignCount]int64{}, chats: map[string]bool{}, people: map[int64]bool{}}
 		err := w.run(ctx)
@@ -157,6 +157,7 @@ type target struct {
 	barred map[string]string // reasons by account, of stop-lists of the accounts
 	phone  string            // see phones
 
+	full    *queue.CampaignAccount // could write to them first, and has no room
 	account *queue.CampaignAccount
 	place   *place
 	person  int64
@@ -297,7 +298,12 @@ func (w *pumping) take(ctx context.Context, limit int, accepted int64) error {
 	if err := w.waited(ctx, due); err != nil {
 		return err
 	}
-	if n := limit - len(due); n > 0 && w.taken < accepted {
+	n := limit - len(due)
+	if room, limited := w.firstRoom(); limited && room < n {
+		n = room
+		w.out.More = n > 0
+	}
+	if n > 0 && w.taken < accepted {
 		// Whoever was never looked at is nobody else's: no lock is needed.
 		if _, err := w.tx.Exec(ctx, `select campaign_unpack($1, $2)`, p.ID, w.taken+int64(n)); err != nil {
 			return fmt.Errorf("unpacking recipients: %w", err)
@@ -307,6 +313,7 @@ func (w *pumping) take(ctx context.Context, limit int, accepted int64) error {
 			return err
 		}
 		w.took = true
+		w.out.More = w.out.More && len(fresh) == n
 		w.taken = accepted
 		if len(fresh) == n {
 			w.taken = fresh[n-1].N
@@ -320,6 +327,20 @@ func (w *pumping) take(ctx context.Context, limit int, accepted int64) error {
 	}
 	w.out.Looked += len(due)
 	return nil
+}
+
+// firstRoom is how many recipients may begin with the first step: others would be
+// looked at, and put off. Limited is false when that step has no account any more.
+func (w *pumping) firstRoom() (room int, limited bool) {
+	for _, t := range w.targets {
+		if t.Step == 0 {
+			room--
+		}
+	}
+	for _, a := range w.p.Steps[0].Accounts {
+		room += a.Room
+	}
+	return max(room, 0), len(w.p.Steps[0].Accounts) > 0
 }
 
 // waited sees to recipients whose time has come: some wait for a step to be begun,
@@ -421,6 +442,19 @@ func (w *pumping) open() []*target {
 		}
 	}
 	return list
+}
+
+// crowdedAtMost is how long somebody waits for room who came when there was none,
+// before they look again: limits are raised, and campaigns that shared them end.
+const crowdedAtMost = 3 * time.Minute
+
+// crowded lets a recipient wait for room at an account.
+func (w *pumping) crowded(t *target, a *queue.CampaignAccount) {
+	a.Back = later(a.Back, w.now.Add(500*time.Millisecond)).Add(a.Gap)
+	if most := w.now.Add(crowdedAtMost); a.Back.After(most) {
+		a.Back = most
+	}
+	w.putOff(t, a.Back)
 }
 
 // putOff lets a recipient wait.
@@ -552,19 +586,22 @@ func (w *pumping) addressStep(ctx context.Context, step int, here []*target) err
 		if len(places[i]) > 0 {
 			continue
 		}
-		t.key = ""
+		t.key, t.full = "", nil
 		for _, a := range s.Accounts {
-			if a.Room <= 0 && len(s.Accounts) > 1 {
-				continue
-			}
+			var key string
 			switch {
 			case t.Kind == 1 && home && a.ByID && a.Check(t.Address):
-				t.key = t.Address
+				key = t.Address
 			case t.phone != "" && a.ByPhone && a.Check(t.phone[1:]):
-				t.key = t.phone[1:]
+				key = t.phone[1:]
 			default:
 				continue
 			}
+			if a.Room <= len(fresh[a]) && len(s.Accounts) > 1 {
+				t.full = cmp.Or(t.full, a) // perhaps another one has room
+				continue
+			}
+			t.key = key
 			if reason, barred := t.barred[a.ID]; barred {
 				t.reason, t.Step = reason, len(w.p.Steps)
 				break
@@ -659,7 +696,10 @@ func (w *pumping) choose(s *queue.CampaignStep, byID map[string]*queue.CampaignA
 	if len(s.Accounts) == 0 {
 		reason = "the account is gone"
 	}
-	crowded := false
+	var full *queue.CampaignAccount
+	if len(places) == 0 {
+		full = t.full
+	}
 	for i := range places {
 		x := &places[i]
 		switch {
@@ -672,7 +712,7 @@ func (w *pumping) choose(s *queue.CampaignStep, byID map[string]*queue.CampaignA
 		case x.inactive:
 			reason = "the address is inactive: the platform kept refusing it"
 		case byID[x.accountID].Room <= 0:
-			crowded = true
+			full = cmp.Or(full, byID[x.accountID])
 		case best == nil:
 			best = x
 		}
@@ -681,8 +721,8 @@ func (w *pumping) choose(s *queue.CampaignStep, byID map[string]*queue.CampaignA
 	case best != nil:
 		t.place, t.account = best, byID[best.accountID]
 		t.account.Room--
-	case crowded:
-		w.putOff(t, w.now.Add(500*time.Millisecond))
+	case full != nil:
+		w.crowded(t, full)
 	default:
 		t.reason = reason
 		t.Step++

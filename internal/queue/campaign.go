@@ -95,6 +95,11 @@ type CampaignAccount struct {
 	Check func(address string) bool
 	// Room is how many more messages the campaign may have in the account's outbox.
 	Room int
+	// Gap is the time of one message at the account's limit. Who finds no room comes
+	// back in the order and at the pace of the sends: Back is when the last one of
+	// them does. The pump moves it on.
+	Gap  time.Duration
+	Back time.Time
 }
 
 // CampaignStep is a step as the pump has to know it.
@@ -134,6 +139,7 @@ type CampaignPump struct {
 type CampaignPumped struct {
 	Busy     bool     // another process is at it, or the campaign does not run
 	Looked   int      // recipients that were looked at
+	More     bool     // others could be begun at once
 	Begun    int      // messages that were queued
 	Chats    []string // that have work and no job
 	Accounts []string // of which chats were parked
