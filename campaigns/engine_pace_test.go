@@ -87,3 +87,59 @@ func TestEngineFullIsNotUnknown(t *testing.T) {
 		t.Errorf("%d recipients went on to the second step", n)
 	}
 }
+
+// A message that a pause took out of the outbox before a quiet hour does not leave
+// in a later one.
+func TestEngineQuietAfterPause(t *testing.T) {
+	t.Parallel()
+	e := newEngine(t)
+	now := time.Now().UTC()
+	id := e.add(campaigns.Definition{Name: "quiet", Content: text("hi"), TTL: "72h", Steps: []campaigns.Step{{AccountID: accountB}},
+		Schedule: &campaigns.Schedule{Timezone: "UTC", QuietHours: &campaigns.QuietHours{From: now.Add(time.Hour).Format("15:04"), To: now.Add(-3 * time.Hour).Format("15:04")}}}, 0, 3)
+	e.exec(`update campaign_recipients set timezone = 'UTC'`)
+	stop := e.start()
+	if err := e.do(id, "start"); err != nil {
+		t.Fatal(err)
+	}
+	e.until("all are queued", 10*time.Second, func() bool { return scalar[int](e, `select count(*) from outbox`) == 3 })
+	stop()
+	// A day passes, and it is an hour of the night: all that is stored is older then.
+	e.exec(`update outbox set quiet_from = quiet_from - interval '25 hours', quiet_to = quiet_to - interval '25 hours'`)
+	e.exec(`update campaigns set definition = jsonb_set(jsonb_set(definition, '{schedule,quiet_hours,from}', to_jsonb($1::text)), '{schedule,quiet_hours,to}', to_jsonb($2::text))`,
+		now.Add(-time.Hour).Format("15:04"), now.Add(12*time.Hour).Format("15:04"))
+	e.start()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go e.work(ctx, "node", func(*queue.Claim) queue.Outcome { return queue.Outcome{Kind: queue.OutcomeSent} })
+	e.until("all are held", 5*time.Second, func() bool {
+		return scalar[int](e, `select count(*) from campaign_held where due_at > now() + interval '11 hours'`)+scalar[int](e, `select count(*) from messages where status = 'sent'`) == 3
+	})
+	time.Sleep(time.Second)
+	if n := scalar[int](e, `select count(*) from messages where status = 'sent'`); n > 0 {
+		t.Errorf("%d messages were sent at a quiet hour", n)
+	}
+}
+
+// A message that somebody took back while it came back to the outbox does not leave.
+func TestEngineTakenBack(t *testing.T) {
+	t.Parallel()
+	e := newEngine(t)
+	id := e.add(campaigns.Definition{Name: "back", Content: text("hi"), Steps: []campaigns.Step{{AccountID: accountB}}}, 0, 2)
+	e.start()
+	if err := e.do(id, "start"); err != nil {
+		t.Fatal(err)
+	}
+	e.until("all are queued", 10*time.Second, func() bool { return scalar[int](e, `select count(*) from outbox`) == 2 })
+	e.exec(`with m as (update messages set status = 'canceled' where seq = 1 and id = (select min(id::text)::uuid from messages) returning chat_id, id)
+		insert into events (type, chat_id, message_id) select 'message.updated', chat_id, id from m`)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go e.work(ctx, "node", func(*queue.Claim) queue.Outcome { return queue.Outcome{Kind: queue.OutcomeSent} })
+	e.until("the campaign is done", 10*time.Second, func() bool { return scalar[string](e, `select state from campaigns`) == "done" })
+	e.consistent()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.sent) != 1 {
+		t.Errorf("%d messages were sent", len(e.sent))
+	}
+}

@@ -17,6 +17,7 @@ import (
 // and, behind a blank, words; empty when it may.
 const campaignGate = `case when o.campaign_id is null or o.op <> 'send' or o.part > 0 then '' else coalesce((
 	select case when ca.state in ('canceled', 'deleted') then 'withdrawn the campaign was canceled'
+		when m.status = 'canceled' then 'withdrawn the message was taken back'
 		when s.stopped then 'withdrawn an earlier step of the campaign has had its success'
 		when ca.state not in ('running', 'done') then 'paused'
 		when not coalesce(cu.reachable, true) then 'recipient ' || coalesce(nullif(cu.unreachable_reason, ''), 'the customer can''t be reached')
@@ -24,7 +25,7 @@ const campaignGate = `case when o.campaign_id is null or o.op <> 'send' or o.par
 				where x.address = any(array[cu.id::text, cu.external_id, c.external_id, nullif(cu.phone, ''), r.address])
 					and x.kind = case when x.address = r.address then r.kind when x.address = cu.id::text then 0 when x.address = cu.phone and x.address like '+%' then 2 else 1 end
 					and (x.list in ('global', 'account:' || o.account_id) or coalesce(ca.definition -> 'stop_lists' ? x.list, false)) order by x.list limit 1),
-			case when clock_timestamp() >= o.quiet_from and clock_timestamp() < o.quiet_to then 'quiet' end, '') end
+			case when clock_timestamp() >= o.quiet_from then 'quiet' end, '') end
 	from campaigns ca left join campaign_sends s on s.message_id = o.message_id left join campaign_recipients r on r.campaign_id = s.campaign_id and r.n = s.n where ca.id = o.campaign_id), 'withdrawn the campaign is gone') end`
 
 // The kinds of failure that say that nothing was sent, and by whose will. (That the
@@ -41,7 +42,7 @@ func (s *step) queueGated(batch *pgx.Batch, h *head) {
 	if kind == "paused" || kind == "quiet" {
 		batch.Queue(`with gone as (delete from outbox where id = $1 returning *)
 			insert into campaign_held (message_id, campaign_id, chat_id, account_id, priority, attempt, expires_at, quiet_from, quiet_to, due_at)
-			select message_id, campaign_id, chat_id, account_id, priority, attempt, expires_at, quiet_from, quiet_to, case when $2 then quiet_to end from gone
+			select message_id, campaign_id, chat_id, account_id, priority, attempt, expires_at, quiet_from, quiet_to, case when $2 then greatest(quiet_to, now()) end from gone
 			on conflict (message_id) do nothing`, h.OutboxID, kind == "quiet")
 		return
 	}

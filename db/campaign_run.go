@@ -239,15 +239,45 @@ func (w *pumping) run(ctx context.Context) error {
 // for by both (lateral and limit, or offset 0).
 
 // release brings messages back to the outbox that were taken out of it while the
-// campaign was paused, or at a quiet hour.
+// campaign was paused, or at a quiet hour: until the next one, which is found anew.
 func (w *pumping) release(ctx context.Context, limit int) (int, error) {
-	rows, err := w.tx.Query(ctx, `with h as (delete from campaign_held where message_id in (select message_id from campaign_held
-				where campaign_id = $1 and (due_at is null or due_at <= now()) order by message_id limit $2) returning *)
+	rows, err := w.tx.Query(ctx, `select h.message_id, r.kind, r.address, r.timezone from (select message_id from campaign_held
+				where campaign_id = $1 and (due_at is null or due_at <= now()) order by message_id limit $2) h
+			cross join lateral (select n from campaign_sends where message_id = h.message_id limit 1) s
+			cross join lateral (select kind, address, coalesce(timezone, '') as timezone from campaign_recipients where campaign_id = $1 and n = s.n limit 1) r`, w.p.ID, limit)
+	if err != nil {
+		return 0, fmt.Errorf("looking for messages to bring back: %w", err)
+	}
+	var free, quiet []string
+	var from, to []*time.Time
+	var waits []time.Time
+	var message string
+	var r queue.CampaignRecipient
+	if _, err := pgx.ForEachRow(rows, []any{&message, &r.Kind, &r.Address, &r.Timezone}, func() error {
+		until, again, wait := w.p.Hours(&r, w.now)
+		if wait.IsZero() {
+			free, from, to = append(free, message), append(from, timeOrNil(until)), append(to, timeOrNil(again))
+		} else {
+			quiet, waits = append(quiet, message), append(waits, wait)
+		}
+		return nil
+	}); err != nil {
+		return 0, fmt.Errorf("looking for messages to bring back: %w", err)
+	}
+	w.out.Held = len(free) + len(quiet)
+	if len(quiet) > 0 {
+		if _, err := w.tx.Exec(ctx, `update campaign_held h set due_at = r.due_at from unnest($1::uuid[], $2::timestamptz[]) r (id, due_at) where h.message_id = r.id`, quiet, waits); err != nil {
+			return 0, fmt.Errorf("keeping messages back for quiet hours: %w", err)
+		}
+	}
+	if len(free) == 0 {
+		return w.out.Held, nil
+	}
+	rows, err = w.tx.Query(ctx, `with h as (delete from campaign_held h using unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[]) r (id, quiet_from, quiet_to) where h.message_id = r.id
+				returning h.chat_id, h.account_id, h.message_id, h.priority, h.attempt, h.expires_at, h.campaign_id, r.quiet_from, r.quiet_to)
 		insert into outbox (chat_id, account_id, message_id, priority, attempt, expires_at, campaign_id, quiet_from, quiet_to)
-		select h.chat_id, h.account_id, h.message_id, h.priority, h.attempt, h.expires_at, h.campaign_id,
-			h.quiet_from + case when h.due_at is null then interval '0' else interval '1 day' end, h.quiet_to + case when h.due_at is null then interval '0' else interval '1 day' end
-		from h cross join lateral (select status from messages where id = h.message_id limit 1) m where m.status = 'queued' order by h.message_id
-		returning chat_id, id, account_id, expires_at`, w.p.ID, limit)
+		select h.* from h cross join lateral (select status from messages where id = h.message_id limit 1) m where m.status = 'queued' order by h.message_id
+		returning chat_id, id, account_id, expires_at`, free, from, to)
 	if err != nil {
 		return 0, fmt.Errorf("bringing messages back to the outbox: %w", err)
 	}
@@ -261,16 +291,15 @@ func (w *pumping) release(ctx context.Context, limit int) (int, error) {
 	}); err != nil {
 		return 0, fmt.Errorf("bringing messages back to the outbox: %w", err)
 	}
-	w.out.Held = len(q.chats)
 	if len(q.chats) == 0 {
-		return 0, nil
+		return w.out.Held, nil
 	}
 	batch := &pgx.Batch{}
 	w.queueMailboxes(batch, &q)
 	if err := w.tx.SendBatch(ctx, batch).Close(); err != nil {
 		return 0, fmt.Errorf("waking outboxes: %w", err)
 	}
-	return len(q.chats), nil
+	return w.out.Held, nil
 }
 
 const recipientColumns = `n, kind, address, coalesce(timezone, ''), vars, step, round, status, message_id, state = 'pending'`
