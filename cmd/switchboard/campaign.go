@@ -101,7 +101,10 @@ func (s *campaignSend) definition() (campaigns.Definition, error) {
 	}
 	name := s.Name
 	if name == "" {
-		name = strings.TrimSuffix(filepath.Base(s.File), filepath.Ext(s.File)) + time.Now().Format(" 2006-01-02 15:04")
+		name = strings.TrimSuffix(filepath.Base(s.File), filepath.Ext(s.File))
+		if s.Once == "" { // with a key, the same command is to ask for the same at any time
+			name += time.Now().Format(" 2006-01-02 15:04")
+		}
 	}
 	d := campaigns.Definition{Name: name, Content: &campaigns.Content{Kind: message.Kind(s.Kind), Text: s.Text, Files: s.Files}, Priority: s.Priority, TrafficClass: s.Class,
 		Sender: s.Sender, TTL: s.TTL, Rate: s.Rate, StopLists: s.StopList, CallbackURL: s.Callback}

@@ -48,6 +48,22 @@ func writeTable(t *testing.T, rows func(w *bufio.Writer)) string {
 	return path
 }
 
+// The same command with the same key asks for the same, whenever it is given: a
+// name with the time in it would make it another request a minute later.
+func TestCampaignOnceHasNoTime(t *testing.T) {
+	t.Parallel()
+	for once, want := range map[string]bool{"monday": true, "": false} {
+		s := campaignSend{File: "lists/people.csv", Account: []string{"0198"}, Text: "Hello", Kind: "text", Once: once}
+		d, err := s.definition()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (d.Name == "people") != want || !strings.HasPrefix(d.Name, "people") {
+			t.Errorf("with the key %q the campaign is called %q", once, d.Name)
+		}
+	}
+}
+
 // The commands do the same on the installation and over the REST API.
 func TestCampaignCommands(t *testing.T) {
 	t.Parallel()
