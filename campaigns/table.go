@@ -114,8 +114,9 @@ func parseCharset(name string) (charset, error) {
 type lines struct {
 	in *bufio.Reader
 	// charset is empty until the first byte beyond ASCII: a line that is UTF-8
-	// decides for it, any other for windows-1251. Russian text in the latter is never
-	// good UTF-8, whose bytes come in pairs of a high and a low one.
+	// decides for it, any other for windows-1251, unless most lines behind it are
+	// UTF-8. Russian text in windows-1251 is never good UTF-8, whose bytes come in
+	// pairs of a high and a low one.
 	charset charset
 	again   []byte // UTF-8 to be read once more, before in
 	line    int    // the number of the last one
@@ -124,7 +125,7 @@ type lines struct {
 }
 
 var errLongLine = errors.New("line is too long")
-var errNotText = errors.New("line is not UTF-8, as the lines before it are")
+var errNotText = errors.New("line is not UTF-8, as the others are")
 
 func newLines(r io.Reader, cs charset) *lines {
 	in := bufio.NewReaderSize(r, 256<<10)
@@ -227,7 +228,14 @@ func (l *lines) text(line []byte) ([]byte, error) {
 	if l.charset == utf8Charset {
 		return nil, errNotText
 	}
-	l.charset = cp1251
+	if l.charset == anyCharset {
+		line = bytes.Clone(line) // looking ahead moves what the reader holds
+		if l.aheadIsUTF8() {
+			l.charset = utf8Charset
+			return nil, errNotText
+		}
+		l.charset = cp1251
+	}
 	if ascii(line) {
 		return line, nil
 	}
@@ -236,6 +244,26 @@ func (l *lines) text(line []byte) ([]byte, error) {
 		l.decoded = utf8.AppendRune(l.decoded, charmap.Windows1251.DecodeByte(b))
 	}
 	return l.decoded, nil
+}
+
+// aheadIsUTF8 tells whether the next 64 KiB have more lines beyond ASCII that are
+// UTF-8 than others: the line before them is a broken one then.
+func (l *lines) aheadIsUTF8() bool {
+	ahead, _ := l.in.Peek(64 << 10)
+	if end := bytes.LastIndexByte(ahead, '\n'); end >= 0 {
+		ahead = ahead[:end] // the last line may be cut
+	}
+	good, bad := 0, 0
+	for line := range bytes.Lines(ahead) {
+		switch {
+		case ascii(line):
+		case utf8.Valid(line):
+			good++
+		default:
+			bad++
+		}
+	}
+	return good > bad
 }
 
 func ascii(b []byte) bool {
@@ -263,6 +291,12 @@ type csvTable struct {
 // newCSV reads the header row. Errors are ErrInvalid, or the body's own.
 func newCSV(r io.Reader, cs charset, comma byte) (*csvTable, error) {
 	t := &csvTable{lines: newLines(r, cs), comma: comma}
+	switch start, _ := t.lines.in.Peek(4); {
+	case bytes.HasPrefix(start, []byte{0x1f, 0x8b}):
+		return nil, invalid("the table is packed with gzip; say so with Content-Encoding: gzip")
+	case bytes.HasPrefix(start, []byte("PK\x03\x04")):
+		return nil, invalid("the table is a workbook or an archive; save it as CSV")
+	}
 	var head []byte
 	for {
 		line, err := t.lines.next()
@@ -283,6 +317,9 @@ func newCSV(r io.Reader, cs charset, comma byte) (*csvTable, error) {
 		if len(bytes.TrimSpace(head)) > 0 {
 			break
 		}
+	}
+	if bytes.IndexByte(head, '\r') >= 0 {
+		return nil, invalid("the rows end in carriage returns alone; save the table with line feeds")
 	}
 	if t.comma == 0 {
 		t.comma = delimiter(head)

@@ -109,41 +109,42 @@ func TestTables(t *testing.T) {
 		want   string
 		errors string // "line: part of the reason" of each
 	}{
-		"comma":          {in: "phone,name\n+79001234567,Ann\n", want: ann + ` {"name":"Ann"}` + "\n"},
-		"CRLF":           {in: "phone,name\r\n+79001234567,Ann\r\n", want: ann + ` {"name":"Ann"}` + "\n"},
-		"semicolon":      {in: "phone;name\n+79001234567;Ann, the first\n", want: ann + ` {"name":"Ann, the first"}` + "\n"},
-		"tab":            {in: "phone\tname\n+79001234567\tAnn\n", want: ann + ` {"name":"Ann"}` + "\n"},
-		"bar":            {in: "phone|name\n+79001234567|Ann\n", want: ann + ` {"name":"Ann"}` + "\n"},
-		"one column":     {in: "PHONE\n+79001234567\n", want: ann + "\n"},
-		"sep":            {in: "sep=;\nphone;name\n+79001234567;a,b\n", want: ann + ` {"name":"a,b"}` + "\n"},
-		"quoted header":  {in: "\"phone\";\"First, Name\"\n+79001234567;Ann\n", want: ann + "\n"},
-		"header blanks":  {in: " Phone , First Name \n+79001234567,Ann\n", want: ann + ` {"first_name":"Ann"}` + "\n"},
-		"no last end":    {in: "phone,name\n+79001234567,Ann", want: ann + ` {"name":"Ann"}` + "\n"},
-		"quotes":         {in: "phone,name\n\"+79001234567\",\"Ann \"\"A\"\", \nof Omsk\"\n+79001234568,Bob\n", want: ann + ` {"name":"Ann \"A\", \u000aof Omsk"}` + "\n" + bob + ` {"name":"Bob"}` + "\n"},
-		"a bare quote":   {in: "phone,name\n+79001234567,5\" pipe\n", want: ann + ` {"name":"5\" pipe"}` + "\n"},
-		"blank rows":     {in: "\n\nphone,name\n\n+79001234567,Ann\n,\n  \n\n+79001234568,Bob\n", want: ann + ` {"name":"Ann"}` + "\n" + bob + ` {"name":"Bob"}` + "\n"},
-		"empty cells":    {in: "phone,name\n+79001234567,\n+79001234568,  \n", want: ann + "\n" + bob + "\n"},
-		"too few":        {in: "phone,name,city\n+79001234567,Ann\n+79001234568,Bob,Omsk\n", want: bob + ` {"name":"Bob","city":"Omsk"}` + "\n", errors: "2: 2 cells"},
-		"too many":       {in: "phone,name\n+79001234567,Ann,X\n+79001234568,Bob,,\n", want: bob + ` {"name":"Bob"}` + "\n", errors: "2: more cells"},
-		"open quote":     {in: "phone,name\n+79001234567,\"Ann\n+79001234568,Bob\n", want: bob + ` {"name":"Bob"}` + "\n", errors: "2: not closed"},
-		"open and next":  {in: "phone,name\n+79001234567,\"Ann\n+79001234568,\"Bob\"\n", want: bob + ` {"name":"Bob"}` + "\n", errors: "2: next one is inside"},
-		"behind a quote": {in: "phone,name\n+79001234567,\"Ann\"x\n+79001234568,Bob\n", want: bob + ` {"name":"Bob"}` + "\n", errors: "2: behind a closing quote"},
-		"open for long":  {in: "phone,name\n+79001234567,\"Ann\n" + strings.Repeat("+79001234568,Bob\n", 5000), want: bob + ` {"name":"Bob"}` + "\n", errors: "2: not closed within"},
-		"long row":       {in: "phone,name\n+79001234567," + long + "\n+79001234568,Bob\n", want: bob + ` {"name":"Bob"}` + "\n", errors: "2: longer than 64 KiB"},
-		"very long row":  {in: "phone,name\n+79001234567," + strings.Repeat(long, 9) + "\n+79001234568,Bob\n", want: bob + ` {"name":"Bob"}` + "\n", errors: "2: longer than 64 KiB"},
-		"long in quotes": {in: "phone,name\n+79001234567,\"A\n" + long + "\n+79001234568,Bob\n", want: bob + ` {"name":"Bob"}` + "\n", errors: "2: not closed before|3: cells"},
-		"zero byte":      {in: "phone,name\n+79001234567,A\x00nn\n+79001234568,Bob\n", want: bob + ` {"name":"Bob"}` + "\n", errors: "2: zero byte"},
-		"UTF-8":          {in: russian, want: russianGot},
-		"UTF-8 mark":     {in: "\uFEFF" + russian, want: russianGot},
-		"1251":           {in: cp1251(russian), want: russianGot},
-		"1251 later":     {in: "phone;name\n" + "+79001234567;Ann\n" + cp1251("+79001234568;Боб\n"), want: ann + ` {"name":"Ann"}` + "\n" + bob + ` {"name":"Боб"}` + "\n"},
-		"1251 in quotes": {in: cp1251("phone;name\n+79001234567;\"Анна\n+79001234568;Боб\n"), want: bob + ` {"name":"Боб"}` + "\n", errors: "2: not closed"},
-		"broken UTF-8":   {in: "phone;name\n+79001234567;Анна\n+79001234560;\xcf\xee\n+79001234568;Боб\n", want: ann + ` {"name":"Анна"}` + "\n" + bob + ` {"name":"Боб"}` + "\n", errors: "3: not UTF-8"},
-		"UTF-16LE mark":  {in: utf16Text(russian, false, true), want: russianGot},
-		"UTF-16BE mark":  {in: utf16Text(russian, true, true), want: russianGot},
-		"UTF-16LE":       {in: utf16Text(russian, false, false), want: russianGot},
-		"UTF-16BE":       {in: utf16Text(russian, true, false), want: russianGot},
-		"time zones":     {in: "phone,timezone\n+79001234567,Asia/Omsk\n+79001234560,Omsk\n+79001234561,Local\n+79001234568,\n", want: ann + " @Asia/Omsk\n" + bob + "\n", errors: "3: IANA|4: IANA"},
+		"comma":              {in: "phone,name\n+79001234567,Ann\n", want: ann + ` {"name":"Ann"}` + "\n"},
+		"CRLF":               {in: "phone,name\r\n+79001234567,Ann\r\n", want: ann + ` {"name":"Ann"}` + "\n"},
+		"semicolon":          {in: "phone;name\n+79001234567;Ann, the first\n", want: ann + ` {"name":"Ann, the first"}` + "\n"},
+		"tab":                {in: "phone\tname\n+79001234567\tAnn\n", want: ann + ` {"name":"Ann"}` + "\n"},
+		"bar":                {in: "phone|name\n+79001234567|Ann\n", want: ann + ` {"name":"Ann"}` + "\n"},
+		"one column":         {in: "PHONE\n+79001234567\n", want: ann + "\n"},
+		"sep":                {in: "sep=;\nphone;name\n+79001234567;a,b\n", want: ann + ` {"name":"a,b"}` + "\n"},
+		"quoted header":      {in: "\"phone\";\"First, Name\"\n+79001234567;Ann\n", want: ann + "\n"},
+		"header blanks":      {in: " Phone , First Name \n+79001234567,Ann\n", want: ann + ` {"first_name":"Ann"}` + "\n"},
+		"no last end":        {in: "phone,name\n+79001234567,Ann", want: ann + ` {"name":"Ann"}` + "\n"},
+		"quotes":             {in: "phone,name\n\"+79001234567\",\"Ann \"\"A\"\", \nof Omsk\"\n+79001234568,Bob\n", want: ann + ` {"name":"Ann \"A\", \u000aof Omsk"}` + "\n" + bob + ` {"name":"Bob"}` + "\n"},
+		"a bare quote":       {in: "phone,name\n+79001234567,5\" pipe\n", want: ann + ` {"name":"5\" pipe"}` + "\n"},
+		"blank rows":         {in: "\n\nphone,name\n\n+79001234567,Ann\n,\n  \n\n+79001234568,Bob\n", want: ann + ` {"name":"Ann"}` + "\n" + bob + ` {"name":"Bob"}` + "\n"},
+		"empty cells":        {in: "phone,name\n+79001234567,\n+79001234568,  \n", want: ann + "\n" + bob + "\n"},
+		"too few":            {in: "phone,name,city\n+79001234567,Ann\n+79001234568,Bob,Omsk\n", want: bob + ` {"name":"Bob","city":"Omsk"}` + "\n", errors: "2: 2 cells"},
+		"too many":           {in: "phone,name\n+79001234567,Ann,X\n+79001234568,Bob,,\n", want: bob + ` {"name":"Bob"}` + "\n", errors: "2: more cells"},
+		"open quote":         {in: "phone,name\n+79001234567,\"Ann\n+79001234568,Bob\n", want: bob + ` {"name":"Bob"}` + "\n", errors: "2: not closed"},
+		"open and next":      {in: "phone,name\n+79001234567,\"Ann\n+79001234568,\"Bob\"\n", want: bob + ` {"name":"Bob"}` + "\n", errors: "2: next one is inside"},
+		"behind a quote":     {in: "phone,name\n+79001234567,\"Ann\"x\n+79001234568,Bob\n", want: bob + ` {"name":"Bob"}` + "\n", errors: "2: behind a closing quote"},
+		"open for long":      {in: "phone,name\n+79001234567,\"Ann\n" + strings.Repeat("+79001234568,Bob\n", 5000), want: bob + ` {"name":"Bob"}` + "\n", errors: "2: not closed within"},
+		"long row":           {in: "phone,name\n+79001234567," + long + "\n+79001234568,Bob\n", want: bob + ` {"name":"Bob"}` + "\n", errors: "2: longer than 64 KiB"},
+		"very long row":      {in: "phone,name\n+79001234567," + strings.Repeat(long, 9) + "\n+79001234568,Bob\n", want: bob + ` {"name":"Bob"}` + "\n", errors: "2: longer than 64 KiB"},
+		"long in quotes":     {in: "phone,name\n+79001234567,\"A\n" + long + "\n+79001234568,Bob\n", want: bob + ` {"name":"Bob"}` + "\n", errors: "2: not closed before|3: cells"},
+		"zero byte":          {in: "phone,name\n+79001234567,A\x00nn\n+79001234568,Bob\n", want: bob + ` {"name":"Bob"}` + "\n", errors: "2: zero byte"},
+		"UTF-8":              {in: russian, want: russianGot},
+		"UTF-8 mark":         {in: "\uFEFF" + russian, want: russianGot},
+		"1251":               {in: cp1251(russian), want: russianGot},
+		"1251 later":         {in: "phone;name\n" + "+79001234567;Ann\n" + cp1251("+79001234568;Боб\n"), want: ann + ` {"name":"Ann"}` + "\n" + bob + ` {"name":"Боб"}` + "\n"},
+		"1251 in quotes":     {in: cp1251("phone;name\n+79001234567;\"Анна\n+79001234568;Боб\n"), want: bob + ` {"name":"Боб"}` + "\n", errors: "2: not closed"},
+		"broken UTF-8":       {in: "phone;name\n+79001234567;Анна\n+79001234560;\xcf\xee\n+79001234568;Боб\n", want: ann + ` {"name":"Анна"}` + "\n" + bob + ` {"name":"Боб"}` + "\n", errors: "3: not UTF-8"},
+		"broken UTF-8 first": {in: "phone;name\n+79001234560;\xcf\xee\n+79001234567;Анна\n+79001234568;Боб\n", want: ann + ` {"name":"Анна"}` + "\n" + bob + ` {"name":"Боб"}` + "\n", errors: "2: not UTF-8"},
+		"UTF-16LE mark":      {in: utf16Text(russian, false, true), want: russianGot},
+		"UTF-16BE mark":      {in: utf16Text(russian, true, true), want: russianGot},
+		"UTF-16LE":           {in: utf16Text(russian, false, false), want: russianGot},
+		"UTF-16BE":           {in: utf16Text(russian, true, false), want: russianGot},
+		"time zones":         {in: "phone,timezone\n+79001234567,Asia/Omsk\n+79001234560,Omsk\n+79001234561,Local\n+79001234568,\n", want: ann + " @Asia/Omsk\n" + bob + "\n", errors: "3: IANA|4: IANA"},
 		"addresses": {in: "phone,customer_id,external_id\n,0198A000-0000-7000-8000-00000000000A,\n,,abc\n+79001234567,,\n,nonsense,\n,,\n+79001234568,,x1\n",
 			want: "0:0198a000-0000-7000-8000-00000000000a\n1:abc\n" + ann + "\n1:x1 {\"phone\":\"+79001234568\"}\n", errors: "5: no UUID"},
 		"duplicates":    {in: "phone,external_id\n+79001234567,\n+7 900 123-45-67,\n,79001234567\n,79001234567\n,a\n,a\n", want: ann + "\n1:79001234567\n1:a\n"},
@@ -184,6 +185,21 @@ func TestTables(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What is no table at all is refused, with what would be right.
+func TestNoTables(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ in, want string }{
+		"gzip":             {"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03", "Content-Encoding: gzip"},
+		"workbook":         {"PK\x03\x04\x14\x00", "save it as CSV"},
+		"carriage returns": {"phone,name\r+79001234567,Ann\r", "line feeds"},
+	} {
+		_, _, err := readTable(t, program(t, "Hello"), campaigns.Source{Body: strings.NewReader(c.in)})
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
 	}
 }
 
