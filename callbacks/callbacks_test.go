@@ -579,3 +579,39 @@ func TestManyProcesses(t *testing.T) {
 		}
 	}
 }
+
+// A status that is made while the one before is noted as told is due all the same.
+func TestNextWhileNoting(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	m := w.send("c", "http://127.0.0.1:1/")
+	follow := func() error {
+		_, _, _, err := w.d.FollowCallbacks().Next(context.WithoutCancel(t.Context()), 100)
+		return err
+	}
+	w.sent(m, nil)
+	w.must(follow())
+	w.report(m, "c", message.StatusDelivered)
+	// FinishCallbacks, held up in the middle.
+	tx, err := w.pool.Begin(t.Context())
+	w.must(err)
+	defer tx.Rollback(context.Background())
+	_, err = tx.Exec(t.Context(), `select from message_callbacks for update`)
+	w.must(err)
+	followed := make(chan error, 1)
+	go func() { followed <- follow() }()
+	w.until("the follower waits", func() bool {
+		var waits bool
+		w.must(w.pool.QueryRow(t.Context(), `select exists (select 1 from pg_locks where not granted)`).Scan(&waits))
+		return waits
+	})
+	_, err = tx.Exec(t.Context(), `update callback_deliveries set state = 'delivered', due_at = null, finished_at = now()`)
+	w.must(err)
+	w.must(tx.Commit(t.Context()))
+	w.must(<-followed)
+	var due int
+	w.must(w.pool.QueryRow(t.Context(), `select count(*) from callback_deliveries where state = 'pending' and due_at is not null`).Scan(&due))
+	if due != 1 {
+		t.Errorf("%d deliveries are due, want the second", due)
+	}
+}

@@ -211,6 +211,8 @@ func (d *DB) makeCallbacks(ctx context.Context, tx pgx.Tx, messageIDs []string) 
 			d (id, message_id, n, key_id, host, url, status, payload, failure, due) on conflict (message_id, n) do nothing`,
 		ids, messages, ns, keys, hosts, urls, statuses, payloads, failures, due)
 	batch.Queue(`update message_callbacks c set told = x.told, n = x.n from unnest($1::uuid[], $2::int[], $3::int[]) x (id, told, n) where c.message_id = x.id`, changed, ranks, counts)
+	// What was pending when we looked may have been told while we waited for the lock.
+	batch.Queue(nextCallbacks, changed)
 	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 		return 0, fmt.Errorf("storing callbacks: %w", err)
 	}
