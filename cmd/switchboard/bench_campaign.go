@@ -84,11 +84,11 @@ func (r *bench) campaign(ctx context.Context) error {
 	defer stopWatch()
 	// The first one finds nobody known; the second one's chats are there, as those of
 	// (c) are.
-	fresh, err := r.runCampaign(ctx, api, account, n)
+	fresh, err := r.runCampaign(ctx, p, api, account, n)
 	if err != nil {
 		return err
 	}
-	known, err := r.runCampaign(ctx, api, account, n)
+	known, err := r.runCampaign(ctx, p, api, account, n)
 	if err != nil {
 		return err
 	}
@@ -99,8 +99,8 @@ func (r *bench) campaign(ctx context.Context) error {
 	slices.Sort(looks)
 	const mib = 1 << 20
 	r.add(benchRow{fmt.Sprintf("(p) campaign of %d recipients", n), perSecond(got), perSecond(r.plain), ratio(got / r.plain), ">= 0.7", []string{
-		fmt.Sprintf("(p) from the start to the last send; floor: plain sends, as in (c), of messages that are queued already; a campaign to people who were never written to, whose customers and chats are made on the way: %s; Postgres %.0f us each, then %.0f us",
-			perSecond(rate(int64(n), fresh.sending)), fresh.postgres, known.postgres)}})
+		fmt.Sprintf("(p) from the start to the last send; floor: plain sends, as in (c), of messages that are queued already; a campaign to people who were never written to, whose customers and chats are made on the way: %s; CPU of the service %.0f us, of Postgres %.0f us each; to those who are known %.0f us and %.0f us",
+			perSecond(rate(int64(n), fresh.sending)), fresh.service, fresh.postgres, known.service, known.postgres)}})
 	r.add(benchRow{"(p) import", perSecond(rate(int64(n), known.importing)), perSecond(rate(int64(n), bare)), ratio(bare.Seconds() / known.importing.Seconds()), ">= 0.4", []string{
 		"(p) floor of the import: COPY of the same rows into a bare table"}})
 	r.add(benchRow{"(p) start", fmt.Sprintf("%.0f ms", known.starting.Seconds()*1000), "", "", "< 5 s", nil})
@@ -113,10 +113,10 @@ func (r *bench) campaign(ctx context.Context) error {
 type campaignRun struct {
 	importing, starting, sending time.Duration
 	looks                        []time.Duration // at the progress, while it ran
-	postgres                     float64         // CPU of the database, microseconds a recipient
+	service, postgres            float64         // CPU, microseconds a recipient
 }
 
-func (r *bench) runCampaign(ctx context.Context, api campaignAPI, account string, n int) (run campaignRun, err error) {
+func (r *bench) runCampaign(ctx context.Context, p *benchProcess, api campaignAPI, account string, n int) (run campaignRun, err error) {
 	var made struct{ ID string }
 	if err := api.call(ctx, "POST", "", "application/json", strings.NewReader(fmt.Sprintf(`{"name":"bench","content":{"text":"Hello {{name}}, your order {{order_no}} is on its way"},"steps":[{"account_id":%q}]}`, account)), &made); err != nil {
 		return run, err
@@ -133,6 +133,10 @@ func (r *bench) runCampaign(ctx context.Context, api campaignAPI, account string
 		return run, fmt.Errorf("%d of %d recipients were accepted", imported.Accepted, n)
 	}
 	used := r.cost()
+	cpu, _, err := p.usage()
+	if err != nil {
+		return run, err
+	}
 	began = time.Now()
 	if err := api.call(ctx, "POST", "/"+made.ID+"/start", "application/json", http.NoBody, nil); err != nil {
 		return run, err
@@ -150,6 +154,9 @@ func (r *bench) runCampaign(ctx context.Context, api campaignAPI, account string
 		run.looks = append(run.looks, time.Since(asked))
 		if c.Counts.Queued == 0 {
 			run.sending = time.Since(began)
+			if now, _, err := p.usage(); err == nil {
+				run.service = float64((now - cpu).Microseconds()) / float64(n)
+			}
 			run.postgres = float64((r.cost().postgres - used.postgres).Microseconds()) / float64(n)
 			if c.Counts.Sent != n {
 				return run, fmt.Errorf("of %d recipients: %+v", n, c.Counts)
