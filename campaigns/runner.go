@@ -431,8 +431,18 @@ func (r *Runner) share(active []*turn, waiting map[[2]string]int) {
 	}
 }
 
-// move begins what there is room for.
+// move begins what there is room for. The room is as of the round's beginning: what
+// is begun here is taken off it.
 func (r *Runner) move(ctx context.Context, t *turn) (again time.Duration, err error) {
+	for range openWindow / pumpBatch {
+		if again, err = r.moveOnce(ctx, t); err != nil || again > 0 {
+			break
+		}
+	}
+	return again, err
+}
+
+func (r *Runner) moveOnce(ctx context.Context, t *turn) (again time.Duration, err error) {
 	room, rated := 0, true
 	for _, a := range t.accounts {
 		room += a.Room
@@ -469,7 +479,7 @@ func (r *Runner) move(ctx context.Context, t *turn) (again time.Duration, err er
 	if did.Looked+did.Held == 0 {
 		again = ratedWait
 	}
-	if did.Busy || (!did.More && did.Looked+did.Held < t.pump.Limit) {
+	if did.Busy || did.Held > 0 || (!did.More && did.Looked < t.pump.Limit) {
 		return again, nil
 	}
 	return 0, nil

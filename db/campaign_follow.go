@@ -131,7 +131,8 @@ func (c *CampaignFollower) applyTo(ctx context.Context, tx pgx.Tx, batch *pgx.Ba
 		}
 	}
 	var now time.Time
-	rows, err := tx.Query(ctx, `select n, state, status, step, round, message_id, clock_timestamp() from campaign_recipients where campaign_id = $1 and n = any($2) order by n for update`, campaign, numbers)
+	rows, err := tx.Query(ctx, `select r.n, r.state, r.status, r.step, r.round, r.message_id, clock_timestamp()
+		from (select $1::uuid as campaign_id, x.n from unnest($2::bigint[]) x (n) offset 0) x join campaign_recipients r on r.campaign_id = x.campaign_id and r.n = x.n for update of r`, campaign, numbers)
 	if err != nil {
 		return fmt.Errorf("reading recipients: %w", err)
 	}
