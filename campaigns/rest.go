@@ -191,7 +191,7 @@ type RetriedCampaign struct {
 // Register adds the operations to api.
 func (a *API) Register(api huma.API) {
 	const tag = "Campaigns"
-	conflict := func(op *huma.Operation) { op.Errors = append(op.Errors, http.StatusConflict) }
+	conflict := func(op *huma.Operation) { op.Errors = append(op.Errors, http.StatusConflict, http.StatusTooManyRequests) }
 	restapi.Register(api, restapi.Script, http.MethodPost, "/api/v1/campaigns", "addCampaign", tag, "Make a campaign, as a draft", a.add, conflict,
 		func(op *huma.Operation) { op.DefaultStatus = http.StatusCreated })
 	restapi.Register(api, restapi.Supervisor, http.MethodGet, "/api/v1/campaigns", "listCampaigns", tag, "Campaigns, newest first", a.list)
@@ -261,15 +261,18 @@ func Describe(api huma.API) {
 
 // once is for a request that may come again.
 func once(ctx context.Context, key, what string, request any) (queue.Once, error) {
+	p := restapi.Principal(ctx)
+	o := queue.Once{KeyID: p.APIKeyID, Daily: p.Limits.Daily}
 	if key == "" {
-		return queue.Once{}, nil
+		return o, nil
 	}
 	raw, err := json.Marshal(request)
 	if err != nil {
 		return queue.Once{}, fmt.Errorf("hashing the request: %w", err)
 	}
 	sum := sha256.Sum256(append([]byte(what+"\n"), raw...))
-	return queue.Once{Scope: restapi.Principal(ctx).Name(), Key: key, Request: sum[:]}, nil
+	o.Scope, o.Key, o.Request = p.Name(), key, sum[:]
+	return o, nil
 }
 
 func (a *API) add(ctx context.Context, in *addInput) (*body[Campaign], error) {
@@ -351,7 +354,7 @@ func (a *API) move(ctx context.Context, in *actionInput, action string) (*body[C
 	}
 	c, err := a.Store.MoveCampaign(ctx, o, restapi.Principal(ctx).Name(), in.ID, action)
 	if err != nil {
-		return nil, err
+		return nil, restapi.OverDaily(err)
 	}
 	a.Wake("campaigns")
 	return shown(c)
@@ -364,7 +367,7 @@ func (a *API) retry(ctx context.Context, in *actionInput) (*body[RetriedCampaign
 	}
 	n, c, err := a.Store.RetryCampaign(ctx, o, restapi.Principal(ctx).Name(), in.ID)
 	if err != nil {
-		return nil, err
+		return nil, restapi.OverDaily(err)
 	}
 	a.Wake("campaigns")
 	// What is left behind by this, or by a crash, housekeeping does.

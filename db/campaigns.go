@@ -216,8 +216,10 @@ func (d *DB) MoveCampaign(ctx context.Context, o queue.Once, actor, id, action s
 		if err := auditCampaign(ctx, tx, actor, "campaign."+action, id, map[string]any{"name": c.Name, "state": c.State, "recipients": c.Counts.Total}); err != nil {
 			return err
 		}
-		c, err = campaignIn(ctx, tx, id)
-		return err
+		if c, err = campaignIn(ctx, tx, id); err != nil || action != "start" || o.Daily <= 0 {
+			return err
+		}
+		return takeDaily(ctx, tx, o.KeyID, o.Daily, c.Counts.Total)
 	})
 	return c, err
 }
@@ -273,8 +275,10 @@ func (d *DB) RetryCampaign(ctx context.Context, o queue.Once, actor, id string) 
 		if err := auditCampaign(ctx, tx, actor, "campaign.retry-failed", id, map[string]any{"name": c.Name, "recipients": answer.Retried}); err != nil {
 			return err
 		}
-		answer.Campaign, err = campaignIn(ctx, tx, id)
-		return err
+		if answer.Campaign, err = campaignIn(ctx, tx, id); err != nil || o.Daily <= 0 || answer.Retried == 0 {
+			return err
+		}
+		return takeDaily(ctx, tx, o.KeyID, o.Daily, answer.Retried)
 	})
 	return answer.Retried, answer.Campaign, err
 }

@@ -328,16 +328,16 @@ func (d *DB) APIKeyByHash(ctx context.Context, hash []byte) (switchboard.APIKey,
 	return k, nil
 }
 
-// takeDaily counts a message against a key's daily limit. It is the last thing before
+// takeDaily counts n messages against a key's daily limit. It is the last thing before
 // the commit, since the key's other messages wait for it.
-func takeDaily(ctx context.Context, tx pgx.Tx, keyID string, limit int64) error {
-	tag, err := tx.Exec(ctx, `insert into api_usage as u (key_id, day, messages) values ($1, (now() at time zone 'UTC')::date, 1)
-		on conflict (key_id, day) do update set messages = u.messages + 1 where u.messages < $2`, keyID, limit)
+func takeDaily(ctx context.Context, tx pgx.Tx, keyID string, limit, n int64) error {
+	tag, err := tx.Exec(ctx, `insert into api_usage as u (key_id, day, messages) select $1::uuid, (now() at time zone 'UTC')::date, $3::bigint where $3::bigint <= $2::bigint
+		on conflict (key_id, day) do update set messages = u.messages + $3 where u.messages + $3 <= $2`, keyID, limit, n)
 	if err != nil {
 		return fmt.Errorf("counting the messages of a key: %w", err)
 	}
 	if tag.RowsAffected() == 0 {
-		return &queue.DailyLimitError{Limit: limit}
+		return &queue.DailyLimitError{Limit: limit, Asked: n}
 	}
 	return nil
 }

@@ -90,7 +90,7 @@ func (d *DB) SendMessage(ctx context.Context, s queue.Send) (m message.Message, 
 		if err := d.event(ctx, tx, chatEvent(switchboard.EventMessageNew, chat, id)); err != nil || s.Daily <= 0 {
 			return err
 		}
-		return takeDaily(ctx, tx, s.Sender.ID, s.Daily)
+		return takeDaily(ctx, tx, s.Sender.ID, s.Daily, 1)
 	})
 	if err != nil {
 		return message.Message{}, false, err

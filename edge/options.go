@@ -3,7 +3,6 @@ package edge
 import (
 	"context"
 	"errors"
-	"net/http"
 	"net/url"
 	"regexp"
 	"sync"
@@ -11,8 +10,8 @@ import (
 
 	"switchboard"
 	"switchboard/channels"
-	"switchboard/internal/problem"
 	"switchboard/internal/queue"
+	"switchboard/internal/restapi"
 )
 
 var listName = regexp.MustCompile(`^[a-z0-9][a-z0-9_.:-]{0,63}$`)
@@ -162,11 +161,8 @@ func refusal(err error) error {
 	if e, ok := errors.AsType[*queue.CappedError](err); ok {
 		return unprocessable("frequency_capped", "%s", e)
 	}
-	if e, ok := errors.AsType[*queue.DailyLimitError](err); ok {
-		p := problem.New(http.StatusTooManyRequests, "daily_limit", e.Error())
-		tomorrow := time.Now().UTC().Truncate(24 * time.Hour).Add(24 * time.Hour)
-		p.RetryAfter = int(time.Until(tomorrow)/time.Second) + 1
-		return p
+	if _, ok := errors.AsType[*queue.DailyLimitError](err); ok {
+		return restapi.OverDaily(err)
 	}
 	return nil
 }

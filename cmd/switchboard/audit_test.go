@@ -482,6 +482,29 @@ func TestDailyLimit(t *testing.T) {
 	if status, answer, _ := send("same", "100"); status != 202 {
 		t.Error("a repeat of what was accepted, after the limit:", status, answer)
 	}
+	// A campaign counts with all of its recipients, when it is started.
+	var c struct{ ID, State string }
+	var problem struct{ Code string }
+	w.rest("POST", "/api/v1/campaigns", key.Key, map[string]any{"name": "c", "content": map[string]any{"text": "x"}, "steps": []any{map[string]any{"account_id": account}}}, 201, &c)
+	table, err := http.NewRequestWithContext(t.Context(), "PUT", w.http+"/api/v1/campaigns/"+c.ID+"/recipients", strings.NewReader("external_id\n400\n401\n402\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	table.Header.Set("Content-Type", "text/csv")
+	table.Header.Set("Authorization", "Bearer "+key.Key)
+	if res, err := http.DefaultClient.Do(table); err != nil || res.StatusCode != 200 {
+		t.Fatal(res, err)
+	}
+	w.rest("PATCH", "/api/v1/api-keys/"+key.ID, root, map[string]any{"daily": 12}, 200, nil)
+	w.rest("POST", "/api/v1/campaigns/"+c.ID+"/start", key.Key, nil, 429, &problem)
+	if w.rest("GET", "/api/v1/campaigns/"+c.ID, key.Key, nil, 200, &c); c.State != "draft" || problem.Code != "daily_limit" {
+		t.Errorf("over the day's number: %+v %+v", c, problem)
+	}
+	w.rest("PATCH", "/api/v1/api-keys/"+key.ID, root, map[string]any{"daily": 13}, 200, nil)
+	w.rest("POST", "/api/v1/campaigns/"+c.ID+"/start", key.Key, nil, 200, nil)
+	if status, answer, _ := send("one more", "403"); status != 429 {
+		t.Error("the campaign's messages were not counted:", status, answer)
+	}
 	w.rest("PATCH", "/api/v1/api-keys/"+key.ID, root, map[string]any{"rate": 0.1, "burst": 1, "daily": 0}, 200, nil)
 	if status, answer, _ := send("more", "300"); status != 202 {
 		t.Error("after the limit was taken away:", status, answer)

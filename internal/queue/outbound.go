@@ -62,10 +62,13 @@ func (e *CappedError) Error() string {
 	return fmt.Sprintf("the recipient got %d messages within %v", e.Count, e.Per)
 }
 
-// DailyLimitError says that an API key has sent as many messages as it may today.
-type DailyLimitError struct{ Limit int64 }
+// DailyLimitError says that an API key would send more messages than it may today.
+type DailyLimitError struct{ Limit, Asked int64 }
 
 func (e *DailyLimitError) Error() string {
+	if e.Asked > 1 {
+		return fmt.Sprintf("this API key may send %d messages a day, and fewer than the %d that this takes are left; the next day begins at midnight UTC", e.Limit, e.Asked)
+	}
 	return fmt.Sprintf("this API key may send %d messages a day, and has; the next day begins at midnight UTC", e.Limit)
 }
 

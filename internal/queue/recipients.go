@@ -28,6 +28,10 @@ type Once struct {
 	Scope   string // who: a principal's name
 	Key     string // their own; "" asks for nothing
 	Request []byte // a hash of what was asked
+	// KeyID and Daily are of an API key with a daily limit: what is begun for so many
+	// recipients counts as so many messages, or is a DailyLimitError.
+	KeyID string
+	Daily int64
 }
 
 // Reach asks who of a campaign's recipients can be reached.

@@ -24,6 +24,7 @@ import (
 	"switchboard"
 	"switchboard/internal/auth"
 	"switchboard/internal/problem"
+	"switchboard/internal/queue"
 )
 
 // Access is who may call an operation.
@@ -235,6 +236,18 @@ func Fail(ctx context.Context, err error) error {
 	if p.RetryAfter > 0 {
 		return huma.ErrorWithHeaders(p, http.Header{"Retry-After": {strconv.Itoa(p.RetryAfter)}})
 	}
+	return p
+}
+
+// OverDaily turns a queue.DailyLimitError into the answer, and leaves other errors.
+func OverDaily(err error) error {
+	e, ok := errors.AsType[*queue.DailyLimitError](err)
+	if !ok {
+		return err
+	}
+	p := problem.New(http.StatusTooManyRequests, "daily_limit", e.Error())
+	tomorrow := time.Now().UTC().Truncate(24 * time.Hour).Add(24 * time.Hour)
+	p.RetryAfter = int(time.Until(tomorrow)/time.Second) + 1
 	return p
 }
 
