@@ -3,6 +3,7 @@ package db
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -312,19 +313,21 @@ func (s *step) lockLimits(ctx context.Context, heads []*head) (map[string]*limit
 	if len(keys) == 0 {
 		return limits, nil
 	}
-	batch := &pgx.Batch{}
-	batch.Queue(`insert into limits (key, tat) select k, 'epoch' from unnest($1::text[]) k order by k on conflict (key) do nothing`, keys)
-	batch.Queue(`select key, tat, coalesce(nullif(late, '-infinity'), 'epoch') from limits where key = any($1) order by key for update`, keys).Query(func(rows pgx.Rows) error {
-		for rows.Next() {
+	read := 0
+	locked := func(rows pgx.Rows) error {
+		for read = 0; rows.Next(); read++ {
 			var key string
-			var l limit
-			if err := rows.Scan(&key, &l.tat, &l.late); err != nil {
+			var tat, late time.Time
+			if err := rows.Scan(&key, &tat, &late); err != nil {
 				return err
 			}
-			*byKey[key] = l
+			byKey[key].tat, byKey[key].late = tat, late
 		}
 		return rows.Err()
-	})
+	}
+	const lock = `select key, tat, coalesce(nullif(late, '-infinity'), 'epoch') from limits where key = any($1) order by key for update`
+	batch := &pgx.Batch{}
+	batch.Queue(lock, keys).Query(locked)
 	batch.Queue(`select a, (select parked_priority from outbox_chats where parked_account = a order by parked_priority, parked_id limit 1) from unnest($1::uuid[]) a`, accounts).Query(func(rows pgx.Rows) error {
 		for rows.Next() {
 			var account string
@@ -344,7 +347,43 @@ func (s *step) lockLimits(ctx context.Context, heads []*head) (map[string]*limit
 	if err := s.tx.SendBatch(ctx, batch).Close(); err != nil {
 		return nil, fmt.Errorf("reading limits: %w", err)
 	}
+	if read == len(keys) {
+		return limits, nil
+	}
+	batch = &pgx.Batch{}
+	batch.Queue(`insert into limits (key, tat) select k, 'epoch' from unnest($1::text[]) k order by k on conflict (key) do nothing`, keys)
+	batch.Queue(lock, keys).Query(locked)
+	if err := s.tx.SendBatch(ctx, batch).Close(); err != nil {
+		return nil, fmt.Errorf("making limits: %w", err)
+	}
 	return limits, nil
+}
+
+// readLimit reads an account's limit and the time, and takes the limit's lock if nobody
+// has it (free) and there may be something to book.
+func readLimit(ctx context.Context, tx pgx.Tx, accountID string, rate message.Rate, l *limit) (now time.Time, free bool, err error) {
+	if rate.PerSecond <= 0 {
+		return now, false, tx.QueryRow(ctx, `select clock_timestamp()`).Scan(&now)
+	}
+	key := accountLimit(accountID)
+	err = tx.QueryRow(ctx, `select tat, clock_timestamp() from limits where key = $1`, key).Scan(&l.tat, &now)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = tx.QueryRow(ctx, `insert into limits (key, tat) values ($1, 'epoch') on conflict (key) do update set tat = limits.tat returning tat, clock_timestamp()`, key).Scan(&l.tat, &now)
+	}
+	if err != nil {
+		return now, false, fmt.Errorf("reading the limit: %w", err)
+	}
+	if l.slot(now, rate).Sub(now) > bookAhead/2 {
+		return now, false, nil
+	}
+	err = tx.QueryRow(ctx, `select tat, clock_timestamp() from limits where key = $1 for update skip locked`, key).Scan(&l.tat, &now)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return now, false, nil
+	}
+	if err != nil {
+		return now, false, fmt.Errorf("locking the limit: %w", err)
+	}
+	return now, true, nil
 }
 
 // waiting is a parked chat.
@@ -371,22 +410,20 @@ func (d *DB) ReleaseParked(ctx context.Context, accountID string, pacing queue.P
 	err := d.hotTx(ctx, func(tx pgx.Tx) error {
 		out = queue.Released{}
 		l, rate, room := limit{}, pacing.Account, releaseAtMost
-		batch := &pgx.Batch{}
-		if rate.PerSecond > 0 {
-			batch.Queue(`insert into limits (key, tat) values ($1, 'epoch') on conflict (key) do nothing`, accountLimit(accountID))
-			batch.Queue(`select tat from limits where key = $1 for update`, accountLimit(accountID)).QueryRow(func(row pgx.Row) error { return row.Scan(&l.tat) })
-		}
-		var now time.Time
-		batch.Queue(`select clock_timestamp()`).QueryRow(func(row pgx.Row) error { return row.Scan(&now) })
-		if err := tx.SendBatch(ctx, batch).Close(); err != nil {
-			return fmt.Errorf("reading the limit: %w", err)
+		now, free, err := readLimit(ctx, tx, accountID, rate, &l)
+		if err != nil {
+			return err
 		}
 		if rate.PerSecond > 0 {
 			// Not before half of the time ahead is free: few large releases, and of several
 			// pacers one.
 			wait := l.slot(now, rate).Sub(now)
-			if wait > bookAhead/2 {
+			switch {
+			case wait > bookAhead/2:
 				out.Left, out.Next = true, wait-bookAhead/2
+				return nil
+			case !free:
+				out.Left = true // another is at it
 				return nil
 			}
 			room = min(room, 1+int((bookAhead-wait)/interval(rate)))
