@@ -152,7 +152,7 @@ func (c *Callbacks) Run(ctx context.Context) error {
 
 const (
 	// lookEvery is how long a hint that was lost costs.
-	lookEvery = time.Second
+	lookEvery = 2 * time.Second
 	// gather lets the events of a moment be read at once: a status is not urgent by
 	// tenths of a second, and each look costs a transaction.
 	gather = 100 * time.Millisecond

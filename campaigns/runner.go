@@ -109,7 +109,7 @@ const (
 	leastRoom  = 20   // and at least of one with a limit
 
 	unlimitedGap = time.Millisecond       // see queue.CampaignAccount.Gap
-	idleWait     = 2 * time.Second        // nothing runs: a start rings
+	idleWait     = 4 * time.Second        // nothing runs: a start rings
 	pumpWait     = 20 * time.Millisecond  // what was sent makes room
 	ratedWait    = 150 * time.Millisecond // at the pace of a limit
 	quietWait    = time.Second            // something runs, and nothing is due

@@ -27,11 +27,14 @@ type shown struct {
 
 	mu      sync.Mutex
 	waiting map[shownKey]switchboard.Shown
+	some    chan struct{} // holds a value while something waits
 }
 
 type shownKey struct{ chatID, operatorID string }
 
-func newShown(h *Hub) *shown { return &shown{hub: h, waiting: map[shownKey]switchboard.Shown{}} }
+func newShown(h *Hub) *shown {
+	return &shown{hub: h, waiting: map[shownKey]switchboard.Shown{}, some: make(chan struct{}, 1)}
+}
 
 // note takes down that the messages from and to, and those between, were shown.
 // What waits for one chat and operator is joined.
@@ -49,6 +52,14 @@ func (s *shown) note(chatID, operatorID string, from, to int64) {
 		n = switchboard.Shown{ChatID: chatID, OperatorID: operatorID, From: from, To: to}
 	}
 	s.waiting[key] = n
+	s.ring()
+}
+
+func (s *shown) ring() {
+	select {
+	case s.some <- struct{}{}:
+	default:
+	}
 }
 
 // event notes a message that was handed to a connection of an operator.
@@ -68,11 +79,14 @@ func (s *shown) message(m *message.Message, operatorID string) {
 
 // run writes the notes until ctx ends.
 func (s *shown) run(ctx context.Context) {
-	ticker := time.NewTicker(shownEvery)
-	defer ticker.Stop()
 	for {
 		select {
-		case <-ticker.C:
+		case <-s.some:
+		case <-ctx.Done():
+			return
+		}
+		select {
+		case <-time.After(shownEvery):
 			s.flush(ctx)
 		case <-ctx.Done():
 			return
