@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -55,7 +56,7 @@ func (r *bench) campaign(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	account, key, err := r.prepareCampaign(ctx, cfg, base+"/telegram")
+	account, key, err := r.prepareCampaign(ctx, cfg, base+"/telegram", 0)
 	if err != nil {
 		return err
 	}
@@ -106,6 +107,42 @@ func (r *bench) campaign(ctx context.Context) error {
 	r.add(benchRow{"(p) start", fmt.Sprintf("%.0f ms", known.starting.Seconds()*1000), "", "", "< 5 s", nil})
 	r.add(benchRow{"(p) progress query, median and longest", fmt.Sprintf("%.1f, %.1f ms", percentile(looks, 0.5).Seconds()*1000, looks[len(looks)-1].Seconds()*1000), "", "", "< 50 ms", nil})
 	r.add(benchRow{"(p) memory of the process at most", fmt.Sprintf("%.0f MiB", float64(most)/mib), fmt.Sprintf("%.0f MiB", float64(idle)/mib), "", "< 150 MiB more", []string{"(p) memory: resident; the floor is before the import"}})
+	p.stop()
+	for _, perSec := range []float64{300, 30} {
+		if err := r.pacedCampaign(ctx, perSec); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pacedCampaign measures a campaign at an account with a rate, by the platform's clock.
+func (r *bench) pacedCampaign(ctx context.Context, perSec float64) error {
+	seen, base, stop, err := watchedPlatform()
+	if err != nil {
+		return err
+	}
+	defer stop()
+	cfg, err := r.config(ctx)
+	if err != nil {
+		return err
+	}
+	account, key, err := r.prepareCampaign(ctx, cfg, base+"/telegram", perSec)
+	if err != nil {
+		return err
+	}
+	p, err := r.serve(ctx, cfg, "edge", "workers")
+	if err != nil {
+		return err
+	}
+	defer p.stop()
+	length := max(2*r.cmd.Time, 12*time.Second)
+	if _, err := r.runCampaign(ctx, p, campaignAPI{"http://" + p.http + "/api/v1/campaigns", key}, account, int(perSec*(length+limiterWarm).Seconds())); err != nil {
+		return err
+	}
+	got, most := seen.window()
+	r.add(benchRow{fmt.Sprintf("(p) campaign at an account of %.0f/s", perSec), fmt.Sprintf("%.1f/s", got), fmt.Sprintf("%.0f/s", perSec), strconv.FormatFloat(got/perSec, 'f', 3, 64), "0.98 to 1", []string{
+		fmt.Sprintf("(p) by the platform's clock, over %.0f s; the most in any window of a second: %d (%.0f and a burst of %d)", length.Seconds(), most, perSec, max(1, int(perSec/10)))}})
 	return nil
 }
 
@@ -194,13 +231,13 @@ func bareCopy(ctx context.Context, url string, n int) (time.Duration, error) {
 }
 
 // prepareCampaign adds the account and the key that the campaign is made with.
-func (r *bench) prepareCampaign(ctx context.Context, cfg *config.Config, apiBase string) (account, key string, err error) {
+func (r *bench) prepareCampaign(ctx context.Context, cfg *config.Config, apiBase string, rate float64) (account, key string, err error) {
 	s, err := r.serviceOn(ctx, cfg, apiBase, "loader")
 	if err != nil {
 		return "", "", err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
-	a, err := s.admin.AddAccount(ctx, "bench", "telegram", "Bench", map[string]string{"token": demoTelegramToken, "api_base": apiBase, "rate": "0", "chat_rate": "0"})
+	a, err := s.admin.AddAccount(ctx, "bench", "telegram", "Bench", map[string]string{"token": demoTelegramToken, "api_base": apiBase, "rate": strconv.FormatFloat(rate, 'f', -1, 64), "chat_rate": "0"})
 	if err != nil {
 		return "", "", err
 	}

@@ -282,21 +282,31 @@ func (r *bench) limiter(ctx context.Context) error {
 	return nil
 }
 
+// watchedPlatform is the simulator with a note of when sends came.
+func watchedPlatform() (seen *arrivals, base string, stop func(), err error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, "", nil, err
+	}
+	base = "http://" + l.Addr().String()
+	seen = &arrivals{Handler: simulator.New(simulator.Config{Lean: true, AutoRegister: true, AutoCustomers: true, NoReceipts: true, BaseURL: base}), texts: map[string]time.Time{}}
+	srv := &http.Server{Handler: seen}
+	served := make(chan struct{})
+	go func() { _ = srv.Serve(l); close(served) }()
+	return seen, base, func() { srv.Close(); <-served }, nil
+}
+
 func (r *bench) limit(ctx context.Context, perSec float64) error {
 	cfg, err := r.config(ctx)
 	if err != nil {
 		return err
 	}
 	cfg.ZooKeeperServers = r.zookeeper
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	seen, base, stop, err := watchedPlatform()
 	if err != nil {
 		return err
 	}
-	base := "http://" + l.Addr().String()
-	seen := &arrivals{Handler: simulator.New(simulator.Config{Lean: true, AutoRegister: true, AutoCustomers: true, NoReceipts: true, BaseURL: base}), texts: map[string]time.Time{}}
-	srv := &http.Server{Handler: seen}
-	go func() { _ = srv.Serve(l) }()
-	defer srv.Close()
+	defer stop()
 	s, err := r.serviceOn(ctx, cfg, base+"/viber", "loader")
 	if err != nil {
 		return err
