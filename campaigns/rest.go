@@ -191,7 +191,9 @@ type RetriedCampaign struct {
 // Register adds the operations to api.
 func (a *API) Register(api huma.API) {
 	const tag = "Campaigns"
-	conflict := func(op *huma.Operation) { op.Errors = append(op.Errors, http.StatusConflict, http.StatusTooManyRequests) }
+	conflict := func(op *huma.Operation) {
+		op.Errors = append(op.Errors, http.StatusConflict, http.StatusTooManyRequests)
+	}
 	restapi.Register(api, restapi.Script, http.MethodPost, "/api/v1/campaigns", "addCampaign", tag, "Make a campaign, as a draft", a.add, conflict,
 		func(op *huma.Operation) { op.DefaultStatus = http.StatusCreated })
 	restapi.Register(api, restapi.Supervisor, http.MethodGet, "/api/v1/campaigns", "listCampaigns", tag, "Campaigns, newest first", a.list)
