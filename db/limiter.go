@@ -36,7 +36,7 @@ const (
 	lateWait = 100 * time.Millisecond
 	// margin is what the limiter keeps below a rate: the platform counts by its own
 	// clock, and by when sends arrive.
-	margin = 0.01
+	margin = 0.005
 )
 
 func interval(r message.Rate) time.Duration {
