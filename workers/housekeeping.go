@@ -37,6 +37,7 @@ func (w *Workers) housekeeping(ctx context.Context) {
 		})
 		w.chore(ctx, "scheduled messages could not be released", w.releaseScheduled)
 		if round%3 == 0 {
+			w.chore(ctx, "what failed of campaigns could not be queued again", w.retryCampaigns)
 			w.chore(ctx, "parked reports could not be applied", w.deps.Store.ApplyParked)
 			w.chore(ctx, "mailboxes could not be checked", func(ctx context.Context) error {
 				n, err := w.deps.Store.MendMailboxes(ctx)
@@ -47,7 +48,6 @@ func (w *Workers) housekeeping(ctx context.Context) {
 				return err
 			})
 		}
-		w.chore(ctx, "what failed of campaigns could not be queued again", w.retryCampaigns)
 		if round%15 == 0 {
 			w.chore(ctx, "deleted campaigns could not be removed", w.removeCampaigns)
 		}

@@ -192,8 +192,8 @@ func (w *Workers) Run(ctx context.Context) error {
 		Queues: map[string]river.QueueConfig{
 			queue.LaneQueue:    {MaxWorkers: 64, FetchCooldown: 2 * time.Millisecond, FetchPollInterval: 2 * time.Second},
 			queue.DeliverQueue: {MaxWorkers: w.cfg.Sends, FetchCooldown: 20 * time.Millisecond, FetchPollInterval: time.Second},
-			queue.FetchQueue:   {MaxWorkers: w.cfg.Fetches, FetchCooldown: 20 * time.Millisecond, FetchPollInterval: 2 * time.Second},
-			queue.PictureQueue: {MaxWorkers: pictureJobs, FetchCooldown: 50 * time.Millisecond, FetchPollInterval: 5 * time.Second},
+			queue.FetchQueue:   {MaxWorkers: w.cfg.Fetches, FetchCooldown: 20 * time.Millisecond, FetchPollInterval: 3 * time.Second},
+			queue.PictureQueue: {MaxWorkers: pictureJobs, FetchCooldown: 50 * time.Millisecond, FetchPollInterval: 10 * time.Second},
 		},
 		JobTimeout:                  -1, // lanes are held for minutes; sends and fetches have deadlines of their own
 		CompletedJobRetentionPeriod: time.Minute,
