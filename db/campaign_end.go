@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/riverqueue/river"
 
 	"switchboard/internal/queue"
 	"switchboard/message"
@@ -118,23 +117,8 @@ func (d *DB) SweepCampaign(ctx context.Context, campaignID string, status messag
 // wait for room in their account's rate, so that they leave the outbox. Those behind
 // other messages of their chats wait on, as they would anyway.
 func (d *DB) RecallCampaign(ctx context.Context, campaignID string) error {
-	err := d.tx(ctx, func(tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, `update outbox_chats set parked_account = null where chat_id in (
-				select o.chat_id from outbox_chats o where o.parked_account is not null and (o.chat_id, o.parked_id) in (select chat_id, id from outbox where campaign_id = $1 and not sending limit 5000) for update of o skip locked)
-			returning chat_id`, campaignID)
-		if err != nil {
-			return err
-		}
-		chats, err := pgx.CollectRows(rows, pgx.RowTo[string])
-		if err != nil {
-			return err
-		}
-		jobs := make([]river.JobArgs, len(chats))
-		for i, id := range chats {
-			jobs[i] = queue.DeliverArgs{ChatID: id, Priority: queue.PriorityCampaign}
-		}
-		return d.jobs.insert(ctx, tx, jobs...)
-	})
+	err := d.unpark(ctx, `select o.chat_id from outbox_chats o where o.parked_account is not null
+		and (o.chat_id, o.parked_id) in (select chat_id, id from outbox where campaign_id = $1 and not sending limit 5000) for update of o skip locked`, campaignID)
 	if err != nil {
 		return fmt.Errorf("recalling messages of campaign %s: %w", campaignID, err)
 	}

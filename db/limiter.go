@@ -496,24 +496,29 @@ func (d *DB) ParkedAccounts(ctx context.Context) ([]string, error) {
 	if err != nil || len(accounts) == 0 {
 		return nil, err
 	}
-	err = d.tx(ctx, func(tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, `update outbox_chats set parked_account = null where chat_id in (
-			select chat_id from outbox_chats where parked_account is not null and parked_until < now() limit 1000 for update skip locked) returning chat_id`)
-		if err != nil {
-			return err
-		}
-		chats, err := pgx.CollectRows(rows, pgx.RowTo[string])
-		if err != nil {
-			return err
-		}
-		jobs := make([]river.JobArgs, len(chats))
-		for i, id := range chats {
-			jobs[i] = queue.DeliverArgs{ChatID: id, Priority: queue.PriorityCampaign}
-		}
-		return d.jobs.insert(ctx, tx, jobs...)
-	})
+	err = d.unpark(ctx, `select chat_id from outbox_chats where parked_account is not null and parked_until < now() limit 1000 for update skip locked`)
 	if err != nil {
 		return nil, fmt.Errorf("taking expired sends out of parking: %w", err)
 	}
 	return accounts, nil
+}
+
+// unpark gives jobs to the parked chats that a query locks and names: their claims see
+// what is to be done.
+func (d *DB) unpark(ctx context.Context, chats string, args ...any) error {
+	return d.tx(ctx, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, `update outbox_chats set parked_account = null where chat_id in (`+chats+`) returning chat_id`, args...)
+		if err != nil {
+			return err
+		}
+		ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			return err
+		}
+		jobs := make([]river.JobArgs, len(ids))
+		for i, id := range ids {
+			jobs[i] = queue.DeliverArgs{ChatID: id, Priority: queue.PriorityCampaign}
+		}
+		return d.jobs.insert(ctx, tx, jobs...)
+	})
 }

@@ -121,19 +121,23 @@ func authorize(ctx huma.Context, tokens Tokens, log *slog.Logger) (auth.Principa
 	timed, cancel := context.WithTimeout(ctx.Context(), callTime)
 	defer cancel()
 	p, err := tokens.Token(timed, strings.TrimSpace(token), ctx.RemoteAddr())
+	return p, admit(timed, access, p, err, log)
+}
+
+// admit is the answer to whoever may not do this, by what the check of their token said.
+func admit(ctx context.Context, access Access, p auth.Principal, err error, log *slog.Logger) *problem.Error {
 	switch {
 	case errors.Is(err, auth.ErrNoToken), errors.Is(err, auth.ErrBadToken):
-		return p, problem.New(http.StatusUnauthorized, "unauthorized", err.Error())
+		return problem.New(http.StatusUnauthorized, "unauthorized", err.Error())
 	case Refused(err) != nil:
-		return p, Refused(err)
+		return Refused(err)
 	case err != nil:
-		log.ErrorContext(ctx.Context(), "token could not be checked", "error", err)
-		return p, problem.From(late(timed, err))
+		log.ErrorContext(ctx, "token could not be checked", "error", err)
+		return problem.From(late(ctx, err))
+	case !Allowed(access, p):
+		return problem.New(http.StatusForbidden, "forbidden", "this needs "+needs[access])
 	}
-	if !Allowed(access, p) {
-		return p, problem.New(http.StatusForbidden, "forbidden", "this needs "+needs[access])
-	}
-	return p, nil
+	return nil
 }
 
 // Refused is the answer to whoever is known and may not come in from where they are,

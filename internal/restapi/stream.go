@@ -42,19 +42,7 @@ func streamer(r *http.Request, requests Requests, access Access, log *slog.Logge
 	ctx, cancel := context.WithTimeout(r.Context(), callTime)
 	defer cancel()
 	p, err := requests.Request(r.WithContext(ctx))
-	switch {
-	case errors.Is(err, auth.ErrNoToken), errors.Is(err, auth.ErrBadToken):
-		return p, problem.New(http.StatusUnauthorized, "unauthorized", err.Error())
-	case Refused(err) != nil:
-		return p, Refused(err)
-	case err != nil:
-		log.ErrorContext(r.Context(), "token could not be checked", "error", err)
-		return p, problem.From(late(ctx, err))
-	}
-	if !Allowed(access, p) {
-		return p, problem.New(http.StatusForbidden, "forbidden", "this needs "+needs[access])
-	}
-	return p, nil
+	return p, admit(ctx, access, p, err, log)
 }
 
 // Moving is the body of a request that may take as long as it moves: a read that
