@@ -1,7 +1,6 @@
 package campaigns_test
 
 import (
-	"context"
 	"testing"
 	"time"
 
@@ -38,9 +37,7 @@ func TestEngineSlowSecondStep(t *testing.T) {
 	e.accounts[accountA].Capabilities.Rate = message.Rate{PerSecond: 5, Burst: 1}
 	id := e.add(campaigns.Definition{Name: "slow", Content: text("hi"), Steps: []campaigns.Step{{AccountID: accountB}, {AccountID: accountA}}}, 0, 2000)
 	e.start()
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	go e.work(ctx, "node", func(*queue.Claim) queue.Outcome {
+	e.works(func(*queue.Claim) queue.Outcome {
 		return queue.Outcome{Kind: queue.OutcomeFailed, Failure: &message.Failure{Kind: message.ErrInvalid, Detail: "no"}}
 	})
 	if err := e.do(id, "start"); err != nil {
@@ -108,9 +105,7 @@ func TestEngineQuietAfterPause(t *testing.T) {
 	e.exec(`update campaigns set definition = jsonb_set(jsonb_set(definition, '{schedule,quiet_hours,from}', to_jsonb($1::text)), '{schedule,quiet_hours,to}', to_jsonb($2::text))`,
 		now.Add(-time.Hour).Format("15:04"), now.Add(12*time.Hour).Format("15:04"))
 	e.start()
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	go e.work(ctx, "node", func(*queue.Claim) queue.Outcome { return queue.Outcome{Kind: queue.OutcomeSent} })
+	e.works(func(*queue.Claim) queue.Outcome { return queue.Outcome{Kind: queue.OutcomeSent} })
 	e.until("all are held", 5*time.Second, func() bool {
 		return scalar[int](e, `select count(*) from campaign_held where due_at > now() + interval '11 hours'`)+scalar[int](e, `select count(*) from messages where status = 'sent'`) == 3
 	})
@@ -132,9 +127,7 @@ func TestEngineTakenBack(t *testing.T) {
 	e.until("all are queued", 10*time.Second, func() bool { return scalar[int](e, `select count(*) from outbox`) == 2 })
 	e.exec(`with m as (update messages set status = 'canceled' where seq = 1 and id = (select min(id::text)::uuid from messages) returning chat_id, id)
 		insert into events (type, chat_id, message_id) select 'message.updated', chat_id, id from m`)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	go e.work(ctx, "node", func(*queue.Claim) queue.Outcome { return queue.Outcome{Kind: queue.OutcomeSent} })
+	e.works(func(*queue.Claim) queue.Outcome { return queue.Outcome{Kind: queue.OutcomeSent} })
 	e.until("the campaign is done", 10*time.Second, func() bool { return scalar[string](e, `select state from campaigns`) == "done" })
 	e.consistent()
 	e.mu.Lock()

@@ -377,11 +377,9 @@ func TestEngineEventsAreKept(t *testing.T) {
 	}
 	e.until("all are queued", 10*time.Second, func() bool { return scalar[int](e, `select count(*) from outbox`) == 3 })
 	stop()
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	go e.work(ctx, "node", func(*queue.Claim) queue.Outcome { return queue.Outcome{Kind: queue.OutcomeSent} })
+	stopWork := e.works(func(*queue.Claim) queue.Outcome { return queue.Outcome{Kind: queue.OutcomeSent} })
 	e.until("all are sent", 10*time.Second, func() bool { return scalar[int](e, `select count(*) from messages where status = 'sent'`) == 3 })
-	cancel()
+	stopWork()
 	// A long weekend.
 	e.exec(`update events set created_at = now() - interval '80 hours'`)
 	e.exec(`insert into events (type) select 'chat.updated' from generate_series(1, 3)`)
@@ -402,9 +400,7 @@ func TestEngineMessagesAreGone(t *testing.T) {
 	if err := e.do(id, "start"); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	go e.work(ctx, "node", func(*queue.Claim) queue.Outcome { return queue.Outcome{Kind: queue.OutcomeSent} })
+	e.works(func(*queue.Claim) queue.Outcome { return queue.Outcome{Kind: queue.OutcomeSent} })
 	e.until("all are sent", 10*time.Second, func() bool { return scalar[int](e, `select count(*) from campaign_sends where status = 'sent'`) == 3 })
 	stop()
 	e.exec(`delete from messages`)
@@ -414,4 +410,14 @@ func TestEngineMessagesAreGone(t *testing.T) {
 	if n := scalar[int](e, `select count(*) from campaign_recipients where status = 'sent'`); n != 3 {
 		t.Errorf("%d were sent to", n)
 	}
+}
+
+// works sends what waits until stop is called, or the test is over.
+func (e *engine) works(send func(*queue.Claim) queue.Outcome) (stop func()) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(e.t.Context()))
+	done := make(chan struct{})
+	go func() { e.work(ctx, "node", send); close(done) }()
+	stop = func() { cancel(); <-done }
+	e.t.Cleanup(stop)
+	return stop
 }
