@@ -104,6 +104,43 @@ func TestFaultsTelegram(t *testing.T) {
 	}
 }
 
+// What a slow platform takes in late was sent when it arrived: a limit is kept
+// by whoever sends.
+func TestSlowCountsByArrival(t *testing.T) {
+	t.Parallel()
+	const delay = 2100 * time.Millisecond
+	slow := simulator.Fault{Kind: simulator.FaultSlow, Delay: simulator.Delay(delay), Count: 1}
+	check := func(t *testing.T, began time.Time, r simulator.Rates) {
+		for _, s := range r.PerSecond {
+			if at := time.Unix(s.Second, 0); s.Sends > 0 && at.After(began.Add(delay/2)) {
+				t.Errorf("counted in the second of %v, sent at %v", at, began)
+			}
+		}
+		wantEq(t, "sends", r.Sends, int64(1))
+	}
+	t.Run("telegram", func(t *testing.T) {
+		t.Parallel()
+		b := newTG(t, simulator.Config{})
+		if _, err := b.sim.Fault(slow); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		b.ok("sendMessage", obj{"chat_id": b.acct.Customer(5).ID(), "text": "late"})
+		check(t, began, b.acct.Rates())
+	})
+	t.Run("viber", func(t *testing.T) {
+		t.Parallel()
+		b := newVB(t, simulator.Config{NoReceipts: true})
+		b.connect(nil)
+		if _, err := b.sim.Fault(slow); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		b.want("send_message", msg(b.acct.Customer("").ID(), nil), 0)
+		check(t, began, b.acct.Rates())
+	})
+}
+
 func TestFaultsViber(t *testing.T) {
 	t.Parallel()
 	b := newVB(t, simulator.Config{NoReceipts: true})

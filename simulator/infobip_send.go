@@ -358,7 +358,7 @@ func (c *infobipCall) send(kind string) {
 		if known {
 			status = infobipStatus(5, 23, "REJECTED_DUPLICATE_MESSAGE_ID")
 		} else {
-			a.accept(to, m, c.problem)
+			a.accept(c.start, to, m, c.problem)
 		}
 		answers = append(answers, map[string]any{"to": to, "messageCount": 1, "messageId": m.id, "status": status})
 	}
@@ -370,7 +370,7 @@ func (c *infobipCall) send(kind string) {
 }
 
 // accept takes a message for delivery; what becomes of it is told by reports.
-func (a *InfobipAccount) accept(to string, m *infobipMessage, problem int) {
+func (a *InfobipAccount) accept(arrived time.Time, to string, m *infobipMessage, problem int) {
 	now := time.Now()
 	u := a.byKey(to)
 	if u == nil && a.sim.cfg.AutoCustomers {
@@ -379,11 +379,11 @@ func (a *InfobipAccount) accept(to string, m *infobipMessage, problem int) {
 		}
 	}
 	if u == nil {
-		a.rec.countSend(now, 0)
+		a.rec.countSend(arrived, 0)
 		a.later(func() { a.report(to, m, now, 2, 4, "UNDELIVERABLE_REJECTED_OPERATOR", 7002) })
 		return
 	}
-	a.rec.countSend(now, u.hash)
+	a.rec.countSend(arrived, u.hash)
 	u.mu.Lock()
 	window := now.Sub(u.wrote) < 24*time.Hour || m.kind == "template"
 	switch {

@@ -264,7 +264,7 @@ func (c *hpxCall) consume(list []hpxIn, problem string) {
 			continue
 		}
 		var s *mfmsStored
-		if out[i].ProviderID, out[i].Code, s = a.takeHPX(in); s != nil {
+		if out[i].ProviderID, out[i].Code, s = a.takeHPX(c.start, in); s != nil {
 			taken = append(taken, s)
 		}
 	}
@@ -276,7 +276,7 @@ func (c *hpxCall) consume(list []hpxIn, problem string) {
 }
 
 // takeHPX stores a valid message under an id of ours; s is nil when it isn't taken.
-func (a *MFMSAccount) takeHPX(in *hpxIn) (provider, code string, s *mfmsStored) {
+func (a *MFMSAccount) takeHPX(arrived time.Time, in *hpxIn) (provider, code string, s *mfmsStored) {
 	a.mu.Lock()
 	if a.subject == "" {
 		a.subject = *in.Subject
@@ -309,7 +309,7 @@ func (a *MFMSAccount) takeHPX(in *hpxIn) (provider, code string, s *mfmsStored) 
 	s.id = strconv.FormatUint(87_952_035+a.provided, 10)
 	s.m.id, s.m.raw = s.id, mustJSON(in)
 	a.messages["client "+strings.ToLower(in.ClientID)], a.messages[s.id] = s, s
-	a.rec.countSend(s.at, u.hash)
+	a.rec.countSend(arrived, u.hash)
 	return s.id, "ok", s
 }
 

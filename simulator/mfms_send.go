@@ -248,7 +248,7 @@ func (c *mfmsCall) send(template bool) {
 		c.fail(200, "error-id-not-unique", id)
 		return
 	}
-	a.rec.countSend(s.at, u.hash)
+	a.rec.countSend(c.start, u.hash)
 	u.take(s, c.problem)
 	c.fail(200, "ok", id)
 }

@@ -338,7 +338,7 @@ func (c *okCall) messages(chat string, out map[string]any) *okError {
 	if e != nil {
 		return e
 	}
-	out["message_id"] = u.receive(m)
+	out["message_id"] = u.receive(c.start, m)
 	return nil
 }
 
@@ -379,7 +379,7 @@ func (c *okCall) bulk(users []string, raw json.RawMessage, out map[string]any) *
 			continue
 		}
 		copied := *m
-		u.receive(&copied)
+		u.receive(c.start, &copied)
 		chats = append(chats, u.chat)
 	}
 	out["success"], out["chat_ids"] = success, chats
@@ -496,12 +496,12 @@ func (c *okCall) history(chat string, out map[string]any) *okError {
 }
 
 // receive gives an accepted message to the customer and returns its id.
-func (u *OKCustomer) receive(m *okMessage) string {
+func (u *OKCustomer) receive(arrived time.Time, m *okMessage) string {
 	a := u.acct
 	now := time.Now()
 	seq := a.plat.nextSeq(now)
 	s := &okStored{fromBot: true, mid: u.mid(seq), order: seq, m: m, at: now}
-	a.rec.countSend(now, u.hash)
+	a.rec.countSend(arrived, u.hash)
 	u.mu.Lock()
 	u.keep(s)
 	if m.keyboard != nil {

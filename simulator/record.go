@@ -66,6 +66,7 @@ type Rates struct {
 	Sends     int64         `json:"sends"`
 	Throttled int64         `json:"throttled"`
 	PerSecond []SecondCount `json:"per_second"` // last hour, seconds with traffic only
+	// Sends are counted by when their requests arrived, also when a fault delayed them.
 	// MaxPerSecond is the most sends in any second on the clock's grid, and
 	// MaxSliding in any window of one second; Customer likewise for the busiest
 	// customer. Sliding figures look at the last 65,536 sends.
@@ -153,6 +154,7 @@ func (r *recorder) countRequest(at time.Time) {
 	r.rmu.Unlock()
 }
 
+// countSend counts a message by when its request arrived, however late it was taken in.
 func (r *recorder) countSend(at time.Time, customer uint64) {
 	r.rmu.Lock()
 	r.sends++

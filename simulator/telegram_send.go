@@ -159,7 +159,6 @@ func (c *tgCall) deliver(t *TelegramCustomer, out ...*outgoing) ([]json.RawMessa
 	}
 	protected := c.bool("protect_content")
 	results := make([]json.RawMessage, len(out))
-	now := time.Now()
 	t.mu.Lock()
 	for i, o := range out {
 		m := &tgStored{msg: o.msg, fromBot: true, file: o.file, url: o.url, keyboard: o.markup}
@@ -175,7 +174,7 @@ func (c *tgCall) deliver(t *TelegramCustomer, out ...*outgoing) ([]json.RawMessa
 	t.action = ""
 	t.mu.Unlock()
 	for _, o := range out {
-		c.a.rec.countSend(now, t.hash)
+		c.a.rec.countSend(c.start, t.hash)
 		t.received(o.msg.Text+o.msg.Caption, len(keyboardButtons(o.markup)))
 	}
 	return results, nil

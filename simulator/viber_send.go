@@ -649,7 +649,7 @@ func (c *viberCall) sendMessage() (token uint64, billing int, st *viberStatus) {
 		return 0, 0, st
 	}
 	token = c.a.plat.tokens.Add(1)
-	c.a.rec.countSend(now, u.hash)
+	c.a.rec.countSend(c.start, u.hash)
 	u.receive(m, token, now)
 	return token, billing, nil
 }
@@ -768,7 +768,7 @@ func (c *viberCall) broadcast(out map[string]any) *viberStatus {
 		if bill == 3 {
 			billing = 5
 		}
-		a.rec.countSend(now, u.hash)
+		a.rec.countSend(c.start, u.hash)
 		copied := *m
 		u.receive(&copied, token, now)
 	}
