@@ -25,10 +25,8 @@ import (
 type Import interface {
 	// Known calls each with every recipient that there is already.
 	Known(ctx context.Context, each func(kind int16, address []byte)) error
-	// Add stores a piece, all of it or nothing.
+	// Add stores a piece and tells the audit journal, all of it or nothing.
 	Add(ctx context.Context, piece *queue.Recipients) error
-	// Note writes into the audit journal what became of the import.
-	Note(ctx context.Context, actor string, accepted, rejected, duplicates int64) error
 	Close()
 }
 

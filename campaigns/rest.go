@@ -45,7 +45,7 @@ type Store interface {
 // Deps is what an API works with.
 type Deps struct {
 	Store      Store
-	OpenImport func(ctx context.Context, campaignID string) (Import, error)
+	OpenImport func(ctx context.Context, actor, campaignID string) (Import, error)
 	Accounts   Accounts
 	// Wake tells those who run campaigns that something is to be done.
 	Wake func(topic string)
@@ -526,7 +526,7 @@ func (a *API) put(w http.ResponseWriter, r *http.Request) error {
 	case <-turn.Done():
 		return fmt.Errorf("waiting for other imports: %w", switchboard.ErrUnavailable)
 	}
-	im, err := a.OpenImport(turn, c.ID)
+	im, err := a.OpenImport(turn, restapi.Principal(ctx).Name(), c.ID)
 	if err != nil {
 		if turn.Err() != nil {
 			return fmt.Errorf("waiting for another import of the campaign: %w", switchboard.ErrUnavailable)
@@ -535,14 +535,6 @@ func (a *API) put(w http.ResponseWriter, r *http.Request) error {
 	}
 	defer im.Close()
 	done, err := p.Add(ctx, im, a.Accounts, src)
-	// What was stored is noted also when the client has gone.
-	note, cancelNote := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-	defer cancelNote()
-	if done.Accepted > 0 || err == nil {
-		if noted := im.Note(note, restapi.Principal(ctx).Name(), done.Accepted, done.Rejected, done.Duplicates); noted != nil && err == nil {
-			err = noted
-		}
-	}
 	if errors.Is(err, errBody) {
 		return problem.New(http.StatusBadRequest, "bad_request", fmt.Sprintf("%s; %d recipients were added before; to send the table again is harmless", bodyReason(err), done.Accepted))
 	}

@@ -58,7 +58,9 @@ func serve(t testing.TB) *server {
 	s := &server{t: t, store: openDB(t)}
 	router := chi.NewRouter()
 	log := slog.New(slog.DiscardHandler)
-	api := campaigns.NewAPI(campaigns.Deps{Store: s.store, OpenImport: func(ctx context.Context, id string) (campaigns.Import, error) { return s.store.OpenImport(ctx, id) },
+	api := campaigns.NewAPI(campaigns.Deps{Store: s.store, OpenImport: func(ctx context.Context, actor, id string) (campaigns.Import, error) {
+		return s.store.OpenImport(ctx, actor, id)
+	},
 		Accounts: testAccounts(), Log: log, Unavailable: db.IsUnavailable, Wake: func(topic string) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
@@ -576,7 +578,7 @@ func TestNoStartDuringImport(t *testing.T) {
 	s := serve(t)
 	id := s.add(definition(overA))
 	s.want(200, s.put(id, "phone\n+79001234567\n"), "put")
-	im, err := s.store.OpenImport(t.Context(), id)
+	im, err := s.store.OpenImport(t.Context(), "test", id)
 	if err != nil {
 		t.Fatal(err)
 	}

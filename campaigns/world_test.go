@@ -99,7 +99,7 @@ func draft(t testing.TB, store *db.DB, content string) (string, *campaigns.Progr
 
 func importInto(t testing.TB, store *db.DB, id string, p *campaigns.Program, src campaigns.Source) (campaigns.Imported, error) {
 	t.Helper()
-	im, err := store.OpenImport(t.Context(), id)
+	im, err := store.OpenImport(t.Context(), "test", id)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +150,5 @@ func (n noDB) Add(_ context.Context, p *queue.Recipients) error {
 	n.add(p)
 	return nil
 }
-
-func (noDB) Note(context.Context, string, int64, int64, int64) error { return nil }
 
 func (noDB) Close() {}

@@ -13,13 +13,24 @@ import (
 	"switchboard/internal/auth"
 )
 
-// Audit notes who did what, with the address that ctx has (auth.Address). A detail
-// that is a switchboard.Change is kept as what was and what is.
-func (d *DB) Audit(ctx context.Context, actor, action, target string, detail any) error {
-	return writeAudit(ctx, d.pool, actor, action, target, detail)
+// Audited makes a change and its entry in the journal one: all of the database's
+// methods that do calls with the context it is given work in one transaction, which
+// ends with the entry. So there is no change without an entry, and none that is told
+// of but did not happen. Do returns on what it acted and what to tell of it: a
+// switchboard.Change is kept as what was and what is. The address is ctx's
+// (auth.Address). Do may run again after a deadlock, must not use its context from
+// several goroutines or keep it, and must be quick, since what it changed is locked.
+func (d *DB) Audited(ctx context.Context, actor, action string, do func(ctx context.Context) (target string, detail any, err error)) error {
+	return d.tx(ctx, func(tx pgx.Tx) error {
+		target, detail, err := do(context.WithValue(ctx, carriedKey{}, tx))
+		if err != nil {
+			return err
+		}
+		return writeAudit(ctx, tx, actor, action, target, detail)
+	})
 }
 
-// writeAudit is Audit, in a transaction or by itself.
+// writeAudit writes an entry, in the transaction of what it tells.
 func writeAudit(ctx context.Context, on interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 }, actor, action, target string, detail any) error {

@@ -32,9 +32,9 @@ import (
 
 // DB is the database.
 type DB struct {
-	pool *pgxpool.Pool
+	pool conns
 	// hot is for the statements of the message path; see hotSettings.
-	hot     *pgxpool.Pool
+	hot     conns
 	log     *slog.Logger
 	jobs    Jobs
 	secrets Sealer
@@ -112,11 +112,72 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*DB, error) {
 		return nil, err
 	}
 	d.words = newWords(cfg.StopWords)
-	if d.hot, err = pgxpool.NewWithConfig(ctx, hot); err != nil {
+	hotPool, err := pgxpool.NewWithConfig(ctx, hot)
+	if err != nil {
 		pool.Close()
 		return nil, fmt.Errorf("opening the database: %w", RedactURL(err))
 	}
+	d.hot = conns{hotPool}
 	return d, nil
+}
+
+// conns is a pool whose statements and transactions belong to the transaction that
+// their context carries, if it carries one: Audited puts it there.
+type conns struct{ *pgxpool.Pool }
+
+type carriedKey struct{}
+
+func (c conns) on(ctx context.Context) interface {
+	querier
+	Begin(ctx context.Context) (pgx.Tx, error)
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
+} {
+	if tx, ok := ctx.Value(carriedKey{}).(pgx.Tx); ok {
+		return tx
+	}
+	return c.Pool
+}
+
+// Begin begins a transaction; inside of another one, a savepoint.
+func (c conns) Begin(ctx context.Context) (pgx.Tx, error) { return c.on(ctx).Begin(ctx) }
+
+// Exec is pgxpool's.
+func (c conns) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+	return c.on(ctx).Exec(ctx, sql, args...)
+}
+
+// Query is pgxpool's.
+func (c conns) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	return c.on(ctx).Query(ctx, sql, args...)
+}
+
+// QueryRow is pgxpool's.
+func (c conns) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	return c.on(ctx).QueryRow(ctx, sql, args...)
+}
+
+// SendBatch is pgxpool's.
+func (c conns) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
+	return c.on(ctx).SendBatch(ctx, b)
+}
+
+// Acquire is pgxpool's; inside of a transaction there is no other connection to be had,
+// since what it did would not belong to it.
+func (c conns) Acquire(ctx context.Context) (*pgxpool.Conn, error) {
+	if ctx.Value(carriedKey{}) != nil {
+		return nil, errors.New("a connection of its own inside of a transaction")
+	}
+	return c.Pool.Acquire(ctx)
+}
+
+// BeginTx is as Acquire.
+func (c conns) BeginTx(ctx context.Context, o pgx.TxOptions) (pgx.Tx, error) {
+	if ctx.Value(carriedKey{}) != nil {
+		return nil, errors.New("a transaction of another kind inside of a transaction")
+	}
+	return c.Pool.BeginTx(ctx, o)
 }
 
 // hotSettings are of the connections of the message path. Its statements take
@@ -137,7 +198,7 @@ func New(pool *pgxpool.Pool, secrets Sealer, log *slog.Logger) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &DB{pool: pool, hot: pool, log: log, jobs: jobs, secrets: secrets, dedup: dedupHorizon, words: newWords(nil)}, nil
+	return &DB{pool: conns{pool}, hot: conns{pool}, log: log, jobs: jobs, secrets: secrets, dedup: dedupHorizon, words: newWords(nil)}, nil
 }
 
 // Sealer encrypts what must not lie in the database in the clear. ad binds the
@@ -156,7 +217,7 @@ func (d *DB) Close() {
 }
 
 // Pool is for River and for tests; nobody else.
-func (d *DB) Pool() *pgxpool.Pool { return d.pool }
+func (d *DB) Pool() *pgxpool.Pool { return d.pool.Pool }
 
 // Ping reports whether the database answers.
 func (d *DB) Ping(ctx context.Context) error {
@@ -214,7 +275,7 @@ func (d *DB) hotTx(ctx context.Context, do func(pgx.Tx) error) error {
 	return txOn(ctx, d.hot, do)
 }
 
-func txOn(ctx context.Context, pool *pgxpool.Pool, do func(pgx.Tx) error) error {
+func txOn(ctx context.Context, pool conns, do func(pgx.Tx) error) error {
 	for attempt := 1; ; attempt++ {
 		err := pgx.BeginFunc(ctx, pool, do)
 		if retryable(err) && attempt < 4 {

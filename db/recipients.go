@@ -21,9 +21,13 @@ import (
 // its own, whose lock ends with it: other imports of the campaign wait for it, and
 // the campaign does not start meanwhile.
 type CampaignImport struct {
-	conn *pgxpool.Conn
-	id   uuid.UUID
-	buf  []byte
+	conn  *pgxpool.Conn
+	id    uuid.UUID
+	buf   []byte
+	actor string
+	// The entry in the audit journal, and what has been stored so far.
+	entry                          *int64
+	accepted, rejected, duplicates int64
 }
 
 // importLock is the advisory lock's first key ("cmpi" in ASCII); the second is of
@@ -32,13 +36,13 @@ const importLock = 0x636d7069
 
 func importKey(id uuid.UUID) int32 { return int32(binary.BigEndian.Uint32(id[12:])) }
 
-// OpenImport begins to add recipients to a draft. It waits while another import
-// adds to the same. Errors: ErrNotFound, or ErrConflict when it is no draft.
-func (d *DB) OpenImport(ctx context.Context, campaignID string) (*CampaignImport, error) {
+// OpenImport begins to add recipients to a draft, for actor. It waits while another
+// import adds to the same. Errors: ErrNotFound, or ErrConflict when it is no draft.
+func (d *DB) OpenImport(ctx context.Context, actor, campaignID string) (*CampaignImport, error) {
 	if len(wellFormed([]string{campaignID})) == 0 {
 		return nil, fmt.Errorf("campaign %s: %w", campaignID, switchboard.ErrNotFound)
 	}
-	im := &CampaignImport{id: uuid.MustParse(campaignID)}
+	im := &CampaignImport{id: uuid.MustParse(campaignID), actor: actor}
 	for {
 		conn, err := d.pool.Acquire(ctx)
 		if err != nil {
@@ -103,9 +107,11 @@ func (im *CampaignImport) Known(ctx context.Context, each func(kind int16, addre
 	return nil
 }
 
-// Add stores a piece, in one transaction. ErrConflict says that the campaign is no
-// draft any more.
+// Add stores a piece and notes it in the audit journal, in one transaction: an import
+// has one entry, which tells at any time how far it came. ErrConflict says that the
+// campaign is no draft any more.
 func (im *CampaignImport) Add(ctx context.Context, piece *queue.Recipients) error {
+	var entry int64
 	err := pgx.BeginFunc(ctx, im.conn, func(tx pgx.Tx) error {
 		var accepted int64
 		err := tx.QueryRow(ctx, `update campaigns set accepted = accepted + $2, rejected = rejected + $3, duplicates = duplicates + $4, updated_at = now(),
@@ -117,8 +123,9 @@ func (im *CampaignImport) Add(ctx context.Context, piece *queue.Recipients) erro
 		if err != nil {
 			return fmt.Errorf("counting: %w", err)
 		}
-		if len(piece.List) == 0 {
-			return nil
+		entry, err = im.note(ctx, tx, piece)
+		if err != nil || len(piece.List) == 0 {
+			return err
 		}
 		im.encode(piece.List, accepted-int64(len(piece.List)))
 		blocks := (len(piece.List) + blockRows - 1) / blockRows
@@ -137,7 +144,26 @@ func (im *CampaignImport) Add(ctx context.Context, piece *queue.Recipients) erro
 	if err != nil {
 		return fmt.Errorf("adding %d recipients: %w", len(piece.List), err)
 	}
+	im.entry = &entry
+	im.accepted, im.rejected, im.duplicates = im.accepted+int64(len(piece.List)), im.rejected+piece.Rejected, im.duplicates+piece.Duplicates
 	return nil
+}
+
+// note writes the import's entry, or brings it up to date.
+func (im *CampaignImport) note(ctx context.Context, tx pgx.Tx, piece *queue.Recipients) (entry int64, err error) {
+	detail := map[string]int64{"accepted": im.accepted + int64(len(piece.List)), "rejected": im.rejected + piece.Rejected, "duplicates": im.duplicates + piece.Duplicates}
+	if im.entry == nil {
+		if err := writeAudit(ctx, tx, im.actor, "campaign.import", im.id.String(), detail); err != nil {
+			return 0, err
+		}
+		err = tx.QueryRow(ctx, `select currval(pg_get_serial_sequence('audit', 'id'))`).Scan(&entry)
+	} else {
+		err = tx.QueryRow(ctx, `update audit set detail = $2 where id = $1 returning id`, *im.entry, detail).Scan(&entry)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("writing the audit journal: %w", err)
+	}
+	return entry, nil
 }
 
 // blockRows is how many recipients lie in a row of campaign_blocks. A row each
@@ -202,11 +228,6 @@ func appendTexts(b []byte, block []queue.Recipient, must bool, of func(*queue.Re
 	}
 	endField(b, start)
 	return b
-}
-
-// Note writes into the audit journal what became of the import.
-func (im *CampaignImport) Note(ctx context.Context, actor string, accepted, rejected, duplicates int64) error {
-	return writeAudit(ctx, im.conn, actor, "campaign.import", im.id.String(), map[string]int64{"accepted": accepted, "rejected": rejected, "duplicates": duplicates})
 }
 
 // Close ends the import.

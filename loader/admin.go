@@ -52,12 +52,13 @@ type Administration interface {
 	SendMessage(ctx context.Context, s queue.Send) (m message.Message, created bool, err error)
 	CancelMessage(ctx context.Context, messageID, keyID string) error
 	AuditLog(ctx context.Context, f switchboard.AuditFilter, limit int) ([]switchboard.AuditEntry, error)
-	Audit(ctx context.Context, actor, action, target string, detail any) error
+	Audited(ctx context.Context, actor, action string, do func(ctx context.Context) (target string, detail any, err error)) error
 }
 
 // Admin is the rules of administration, for REST and the command line alike:
 // settings are checked against the platform before they are stored, secrets are
-// kept apart, and everything is written into the audit journal.
+// kept apart, and every change is written into the audit journal, in one transaction with
+// it.
 type Admin struct {
 	store     Administration
 	accounts  Accounts
@@ -104,13 +105,17 @@ func (a *Admin) AddAccount(ctx context.Context, actor, platform, name string, se
 	}
 	p, _ := a.accounts.Platform(platform)
 	plain, secrets := apart(p, settings)
-	account, err := a.store.AddAccount(ctx, switchboard.Account{Platform: platform, Name: name, Settings: plain}, secrets)
+	var account switchboard.Account
+	err := a.store.Audited(ctx, actor, "account.add", func(ctx context.Context) (_ string, _ any, err error) {
+		account, err = a.store.AddAccount(ctx, switchboard.Account{Platform: platform, Name: name, Settings: plain}, secrets)
+		a.address(&account)
+		return account.ID, switchboard.Change{After: account, Detail: map[string]any{"secrets": names(secrets)}}, err
+	})
 	if err != nil {
-		return account, err
+		return switchboard.Account{}, err
 	}
-	a.address(&account)
 	a.wake("accounts")
-	return account, a.store.Audit(ctx, actor, "account.add", account.ID, switchboard.Change{After: account, Detail: map[string]any{"secrets": names(secrets)}})
+	return account, nil
 }
 
 // SetAccount changes settings; an empty value takes one away.
@@ -129,22 +134,26 @@ func (a *Admin) SetAccount(ctx context.Context, actor, id, name string, settings
 		}
 	}
 	stored.Settings = merged
-	before, err := a.store.Account(ctx, id)
-	if err != nil {
-		return switchboard.Account{}, err
-	}
-	a.address(&before)
 	if _, err := a.accounts.Open(stored.Account); err != nil {
 		return switchboard.Account{}, invalid("%w", err)
 	}
 	plain, secrets := apart(p, settings)
-	account, err := a.store.SetAccount(ctx, id, name, plain, secrets)
+	var account switchboard.Account
+	err = a.store.Audited(ctx, actor, "account.set", func(ctx context.Context) (string, any, error) {
+		before, err := a.store.Account(ctx, id)
+		if err != nil {
+			return "", nil, err
+		}
+		a.address(&before)
+		account, err = a.store.SetAccount(ctx, id, name, plain, secrets)
+		a.address(&account)
+		return id, switchboard.Change{Before: before, After: account, Detail: map[string]any{"secrets": names(secrets)}}, err
+	})
 	if err != nil {
-		return account, err
+		return switchboard.Account{}, err
 	}
-	a.address(&account)
 	a.wake("accounts")
-	return account, a.store.Audit(ctx, actor, "account.set", id, switchboard.Change{Before: before, After: account, Detail: map[string]any{"secrets": names(secrets)}})
+	return account, nil
 }
 
 // names are the secrets that were given, for the audit journal, which must not have
@@ -202,24 +211,28 @@ func (a *Admin) state(ctx context.Context, actor, id string, state switchboard.A
 	if uuid.Validate(id) != nil {
 		return fmt.Errorf("account %s: %w", id, switchboard.ErrNotFound)
 	}
-	before, err := a.store.Account(ctx, id)
-	if err != nil {
-		return err
-	}
-	if err := a.store.SetAccountState(ctx, id, state, reason); err != nil {
-		return err
-	}
-	a.wake("accounts")
 	type standing struct {
 		State  switchboard.AccountState `json:"state"`
 		Reason string                   `json:"reason"`
 	}
-	return a.store.Audit(ctx, actor, action, id, switchboard.Change{Before: standing{before.State, before.Reason}, After: standing{state, reason}})
+	err := a.store.Audited(ctx, actor, action, func(ctx context.Context) (string, any, error) {
+		before, err := a.store.Account(ctx, id)
+		if err != nil {
+			return "", nil, err
+		}
+		err = a.store.SetAccountState(ctx, id, state, reason)
+		return id, switchboard.Change{Before: standing{before.State, before.Reason}, After: standing{state, reason}}, err
+	})
+	if err == nil {
+		a.wake("accounts")
+	}
+	return err
 }
 
 // CheckAccount asks the platform whether the account works, and sets up what it
-// needs (the webhook).
-func (a *Admin) CheckAccount(ctx context.Context, id string) (channels.Health, error) {
+// needs (the webhook). The journal has it before the platform does, since nobody can
+// take back what the platform was told.
+func (a *Admin) CheckAccount(ctx context.Context, actor, id string) (channels.Health, error) {
 	stored, err := a.stored(ctx, id)
 	if err != nil {
 		return channels.Health{}, err
@@ -228,8 +241,20 @@ func (a *Admin) CheckAccount(ctx context.Context, id string) (channels.Health, e
 	if err != nil {
 		return channels.Health{}, invalid("%w", err)
 	}
-	return opened.Channel.Check(ctx)
+	if err := a.store.Audited(ctx, actor, "account.check", func(context.Context) (string, any, error) { return id, nil, nil }); err != nil {
+		return channels.Health{}, err
+	}
+	health, err := opened.Channel.Check(ctx)
+	if err != nil {
+		return health, &platformError{err}
+	}
+	return health, nil
 }
+
+// platformError is what a platform said, or that it could not be asked.
+type platformError struct{ error }
+
+func (e *platformError) Unwrap() error { return e.error }
 
 // AddOperator stores a new operator with a password of at least 8 characters.
 func (a *Admin) AddOperator(ctx context.Context, actor string, o switchboard.Operator, password string) (switchboard.Operator, error) {
@@ -250,11 +275,12 @@ func (a *Admin) AddOperator(ctx context.Context, actor string, o switchboard.Ope
 	if err != nil {
 		return o, err
 	}
-	o, err = a.store.AddOperator(ctx, o, hash)
-	if err != nil {
-		return o, err
-	}
-	return o, a.store.Audit(ctx, actor, "operator.add", o.ID, switchboard.Change{After: o})
+	var added switchboard.Operator
+	err = a.store.Audited(ctx, actor, "operator.add", func(ctx context.Context) (_ string, _ any, err error) {
+		added, err = a.store.AddOperator(ctx, o, hash)
+		return added.ID, switchboard.Change{After: added}, err
+	})
+	return added, err
 }
 
 func hashPassword(password string) (string, error) {
@@ -283,28 +309,31 @@ func (a *Admin) SetOperator(ctx context.Context, actor, id string, c switchboard
 		}
 		c.AllowFrom = &list
 	}
-	before, err := a.store.Operator(ctx, id)
-	if err != nil {
-		return before, err
-	}
-	o, err := a.store.SetOperator(ctx, id, c)
-	if err != nil {
-		return o, err
-	}
-	return o, a.store.Audit(ctx, actor, "operator.set", id, switchboard.Change{Before: before, After: o, Detail: map[string]any{"password": password != ""}})
+	var o switchboard.Operator
+	err := a.store.Audited(ctx, actor, "operator.set", func(ctx context.Context) (string, any, error) {
+		before, err := a.store.Operator(ctx, id)
+		if err != nil {
+			return "", nil, err
+		}
+		o, err = a.store.SetOperator(ctx, id, c)
+		return id, switchboard.Change{Before: before, After: o, Detail: map[string]any{"password": password != ""}}, err
+	})
+	return o, err
 }
 
 // RemoveOperator deletes an operator; their chats go back to the queue.
 func (a *Admin) RemoveOperator(ctx context.Context, actor, id string) error {
-	before, err := a.store.Operator(ctx, id)
-	if err != nil {
-		return err
+	err := a.store.Audited(ctx, actor, "operator.remove", func(ctx context.Context) (string, any, error) {
+		before, err := a.store.Operator(ctx, id)
+		if err != nil {
+			return "", nil, err
+		}
+		return id, switchboard.Change{Before: before}, a.store.RemoveOperator(ctx, id)
+	})
+	if err == nil {
+		a.wake("events")
 	}
-	if err := a.store.RemoveOperator(ctx, id); err != nil {
-		return err
-	}
-	a.wake("events")
-	return a.store.Audit(ctx, actor, "operator.remove", id, switchboard.Change{Before: before})
+	return err
 }
 
 type list[T any] struct {
@@ -404,11 +433,8 @@ func (a *Admin) register(api huma.API, l *Loader) {
 		})
 	restapi.Register(api, restapi.Admin, "POST", "/api/v1/accounts/{id}/check", "checkAccount", "Accounts", "Ask the platform whether the account works, and set up its webhook",
 		func(ctx context.Context, in *idInput) (*body[channels.Health], error) {
-			health, err := a.CheckAccount(ctx, in.ID)
-			if aerr := a.store.Audit(ctx, actor(ctx), "account.check", in.ID, map[string]any{"ok": err == nil}); aerr != nil {
-				return nil, aerr
-			}
-			if err != nil && !errors.Is(err, switchboard.ErrNotFound) && !errors.Is(err, switchboard.ErrInvalid) {
+			health, err := a.CheckAccount(ctx, actor(ctx), in.ID)
+			if _, said := errors.AsType[*platformError](err); said {
 				err = problem.New(http.StatusBadGateway, "platform_refused", err.Error())
 			}
 			return &body[channels.Health]{health}, err

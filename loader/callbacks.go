@@ -17,16 +17,20 @@ func (a *Admin) ListCallbacks(ctx context.Context, f switchboard.CallbackFilter,
 // RetryCallbacks has what was given up posted again: up to limit of the filter,
 // oldest first. Addresses that said 410 Gone are turned on again by it.
 func (a *Admin) RetryCallbacks(ctx context.Context, actor string, f switchboard.CallbackFilter, limit int) (int, error) {
-	n, err := a.store.RetryCallbacks(ctx, f, limit)
-	if err != nil {
-		return n, err
-	}
-	a.wake("callbacks")
 	target := f.ID
 	if target == "" {
 		target = f.MessageID
 	}
-	return n, a.store.Audit(ctx, actor, "callbacks.retry", target, map[string]any{"retried": n, "api_key_id": f.APIKeyID})
+	var n int
+	err := a.store.Audited(ctx, actor, "callbacks.retry", func(ctx context.Context) (_ string, _ any, err error) {
+		n, err = a.store.RetryCallbacks(ctx, f, limit)
+		return target, map[string]any{"retried": n, "api_key_id": f.APIKeyID}, err
+	})
+	if err != nil {
+		return 0, err
+	}
+	a.wake("callbacks")
+	return n, nil
 }
 
 type (

@@ -41,14 +41,18 @@ func (a *Admin) MakeAPIKey(ctx context.Context, actor string, k switchboard.APIK
 	}
 	random, _ := secret.NewToken()
 	key := auth.KeyPrefix + random
-	if k, err = a.store.AddAPIKey(ctx, k, secret.HashToken(key)); err != nil {
+	made := NewKey{Key: key}
+	err = a.store.Audited(ctx, actor, "apikey.add", func(ctx context.Context) (_ string, _ any, err error) {
+		if made.APIKey, err = a.store.AddAPIKey(ctx, k, secret.HashToken(key)); err != nil {
+			return "", nil, err
+		}
+		made.CallbackSecret, err = a.newSecret(ctx, made.ID)
+		return made.ID, switchboard.Change{After: made.APIKey}, err
+	})
+	if err != nil {
 		return NewKey{}, err
 	}
-	made := NewKey{APIKey: k, Key: key}
-	if made.CallbackSecret, err = a.newSecret(ctx, k.ID); err != nil {
-		return NewKey{}, err
-	}
-	return made, a.store.Audit(ctx, actor, "apikey.add", k.ID, switchboard.Change{After: k})
+	return made, nil
 }
 
 func checkLimits(rate float64, burst int, daily int64, allow []string, expires *time.Time) ([]string, error) {
@@ -67,25 +71,26 @@ func checkLimits(rate float64, burst int, daily int64, allow []string, expires *
 
 // SetAPIKey changes what a key may.
 func (a *Admin) SetAPIKey(ctx context.Context, actor, id string, c switchboard.KeyChange) (switchboard.APIKey, error) {
-	before, err := a.store.APIKey(ctx, id)
-	if err != nil {
-		return before, err
-	}
 	if c.Name != nil && (strings.TrimSpace(*c.Name) == "" || len(*c.Name) > 100) {
-		return before, invalid("name %q: use 1 to 100 characters", *c.Name)
+		return switchboard.APIKey{}, invalid("name %q: use 1 to 100 characters", *c.Name)
 	}
 	list, err := checkLimits(or(c.Rate, 0), or(c.Burst, 0), or(c.Daily, 0), or(c.AllowFrom, nil), c.ExpiresAt)
 	if err != nil {
-		return before, err
+		return switchboard.APIKey{}, err
 	}
 	if c.AllowFrom != nil {
 		c.AllowFrom = &list
 	}
-	after, err := a.store.SetAPIKey(ctx, id, c)
-	if err != nil {
-		return before, err
-	}
-	return after, a.store.Audit(ctx, actor, "apikey.set", id, switchboard.Change{Before: before, After: after})
+	var after switchboard.APIKey
+	err = a.store.Audited(ctx, actor, "apikey.set", func(ctx context.Context) (string, any, error) {
+		before, err := a.store.APIKey(ctx, id)
+		if err != nil {
+			return "", nil, err
+		}
+		after, err = a.store.SetAPIKey(ctx, id, c)
+		return id, switchboard.Change{Before: before, After: after}, err
+	})
+	return after, err
 }
 
 func or[T any](v *T, otherwise T) T {
@@ -100,14 +105,13 @@ func (a *Admin) RevokeAPIKey(ctx context.Context, actor, id string) error {
 	if uuid.Validate(id) != nil {
 		return fmt.Errorf("API key %s: %w", id, switchboard.ErrNotFound)
 	}
-	before, err := a.store.APIKey(ctx, id)
-	if err != nil {
-		return err
-	}
-	if err := a.store.RevokeAPIKey(ctx, id); err != nil {
-		return err
-	}
-	return a.store.Audit(ctx, actor, "apikey.revoke", id, switchboard.Change{Before: before})
+	return a.store.Audited(ctx, actor, "apikey.revoke", func(ctx context.Context) (string, any, error) {
+		before, err := a.store.APIKey(ctx, id)
+		if err != nil {
+			return "", nil, err
+		}
+		return id, switchboard.Change{Before: before}, a.store.RevokeAPIKey(ctx, id)
+	})
 }
 
 // SecretPrefix starts what callbacks are signed with, as Standard Webhooks have it;
@@ -133,11 +137,15 @@ func (a *Admin) NewCallbackSecret(ctx context.Context, actor, id string) (string
 			return "", fmt.Errorf("API key %s is revoked: %w", id, switchboard.ErrConflict)
 		}
 	}
-	s, err := a.newSecret(ctx, id)
+	var made string
+	err := a.store.Audited(ctx, actor, "callback.secret", func(ctx context.Context) (_ string, _ any, err error) {
+		made, err = a.newSecret(ctx, id)
+		return id, nil, err
+	})
 	if err != nil {
 		return "", err
 	}
-	return s, a.store.Audit(ctx, actor, "callback.secret", id, nil)
+	return made, nil
 }
 
 type (

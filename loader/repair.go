@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -15,9 +18,16 @@ import (
 	"switchboard/message"
 )
 
-// repairBatch is how many updates are replayed in one transaction, and how many
-// failed messages are read at once.
-const repairBatch = 500
+// repairBatch is how many updates are replayed in one transaction, which has its entry
+// in the audit journal; resendBatch, how many messages are sent again in one: their chats
+// are locked meanwhile, and the operators' stream waits for them, some 0.2 s.
+const (
+	repairBatch = 500
+	resendBatch = 100
+)
+
+// errNothingLeft undoes a transaction that found nothing more to do.
+var errNothingLeft = errors.New("nothing left")
 
 // ListQuarantine lists updates that were set aside, newest first.
 func (a *Admin) ListQuarantine(ctx context.Context, f switchboard.QuarantineFilter, limit int) ([]switchboard.Quarantined, error) {
@@ -25,7 +35,8 @@ func (a *Admin) ListQuarantine(ctx context.Context, f switchboard.QuarantineFilt
 }
 
 // Replay has updates decoded again after a fix, in the order in which they came:
-// those that are in quarantine now, so that none is replayed for ever.
+// those that are in quarantine now, so that none is replayed for ever. Each batch has
+// an entry in the journal.
 func (a *Admin) Replay(ctx context.Context, actor string, f switchboard.QuarantineFilter) (replayed int, err error) {
 	newest, err := a.store.Quarantine(ctx, f, 1)
 	if err != nil || (len(newest) == 0 && f.ID != "") {
@@ -34,21 +45,29 @@ func (a *Admin) Replay(ctx context.Context, actor string, f switchboard.Quaranti
 	if len(newest) == 0 {
 		newest = []switchboard.Quarantined{{ID: "00000000-0000-0000-0000-000000000000"}}
 	}
+	target := f.ID
+	if target == "" {
+		target = f.AccountID
+	}
 	for {
-		n, err := a.store.Replay(ctx, f, newest[0].ID, repairBatch)
-		replayed += n
-		if n > 0 {
-			a.wake("lanes")
+		var n int
+		err := a.store.Audited(ctx, actor, "quarantine.replay", func(ctx context.Context) (_ string, _ any, err error) {
+			if n, err = a.store.Replay(ctx, f, newest[0].ID, repairBatch); err == nil && n == 0 && replayed > 0 {
+				err = errNothingLeft
+			}
+			return target, map[string]any{"replayed": n, "error": f.Error, "account_id": f.AccountID}, err
+		})
+		if errors.Is(err, errNothingLeft) {
+			return replayed, nil
 		}
 		if err != nil {
 			return replayed, err
 		}
+		if replayed += n; n > 0 {
+			a.wake("lanes")
+		}
 		if n < repairBatch {
-			target := f.ID
-			if target == "" {
-				target = f.AccountID
-			}
-			return replayed, a.store.Audit(ctx, actor, "quarantine.replay", target, map[string]any{"replayed": replayed, "error": f.Error, "account_id": f.AccountID})
+			return replayed, nil
 		}
 	}
 }
@@ -65,41 +84,67 @@ type Resent struct {
 // each as a new message at the end of its chat: the platform may have the first
 // one's id, and the chat's history stays true. A message is sent again once; if
 // that fails, the new one is there to be sent again. With dryRun nothing is sent.
+// Each batch has an entry in the journal.
 func (a *Admin) Resend(ctx context.Context, actor string, f switchboard.FailedFilter, limit int, dryRun bool) (Resent, error) {
 	r := Resent{Skipped: map[string]string{}}
 	for r.Matched < limit {
-		batch := min(repairBatch, limit-r.Matched)
+		batch := min(resendBatch, limit-r.Matched)
 		list, err := a.store.FailedMessages(ctx, f, batch)
 		if err != nil {
 			return r, err
 		}
-		for i := range list {
-			m := &list[i]
-			if err := a.resend(ctx, m, dryRun); err != nil {
-				reason, skip := unsendable(err)
-				if !skip {
-					return r, err
-				}
-				r.Skipped[m.ID] = reason
-			} else {
-				r.Resent++
-			}
-			r.Matched++
-			f.After = m.ID
+		if len(list) == 0 && r.Matched > 0 {
+			break
 		}
+		var resent int
+		var skipped map[string]string
+		if dryRun {
+			resent, skipped, err = a.resendAll(ctx, list, true)
+		} else {
+			err = a.store.Audited(ctx, actor, "messages.resend", func(ctx context.Context) (_ string, _ any, err error) {
+				resent, skipped, err = a.resendAll(ctx, list, false)
+				return f.AccountID, map[string]any{"resent": resent, "skipped": len(skipped), "chat_id": f.ChatID, "from": f.From, "to": f.To, "error_kind": f.ErrorKind, "error_code": f.ErrorCode}, err
+			})
+		}
+		if err != nil {
+			return r, err
+		}
+		if resent > 0 && !dryRun {
+			a.wake("events")
+		}
+		r.Matched, r.Resent = r.Matched+len(list), r.Resent+resent
+		maps.Copy(r.Skipped, skipped)
 		if len(list) < batch {
 			break
 		}
+		f.After = list[len(list)-1].ID
 		r.Next = f.After
 	}
 	if r.Matched < limit {
 		r.Next = ""
 	}
-	if dryRun {
-		return r, nil
+	return r, nil
+}
+
+// resendAll sends what it can of a batch.
+func (a *Admin) resendAll(ctx context.Context, list []message.Message, dryRun bool) (resent int, skipped map[string]string, err error) {
+	skipped = map[string]string{}
+	// Chats are locked in the order of their ids, as everywhere; inside a chat the
+	// order stays.
+	list = slices.Clone(list)
+	slices.SortStableFunc(list, func(a, b message.Message) int { return strings.Compare(a.ChatID, b.ChatID) })
+	for i := range list {
+		if err := a.resend(ctx, &list[i], dryRun); err != nil {
+			reason, skip := unsendable(err)
+			if !skip {
+				return 0, nil, err
+			}
+			skipped[list[i].ID] = reason
+			continue
+		}
+		resent++
 	}
-	a.wake("events")
-	return r, a.store.Audit(ctx, actor, "messages.resend", f.AccountID, map[string]any{"resent": r.Resent, "skipped": len(r.Skipped), "chat_id": f.ChatID, "from": f.From, "to": f.To, "error_kind": f.ErrorKind, "error_code": f.ErrorCode})
+	return resent, skipped, nil
 }
 
 // unsendable tells what speaks against one message from what speaks against all.

@@ -169,7 +169,9 @@ func (rp *reporter) register(api huma.API) {
 		if err != nil {
 			return nil, err
 		}
-		err = rp.admin.store.Audit(ctx, restapi.Principal(ctx).Name(), "report.messages", "", map[string]any{"from": p.filter.From, "to": p.filter.To, "text": in.Text})
+		err = rp.admin.store.Audited(ctx, restapi.Principal(ctx).Name(), "report.messages", func(context.Context) (string, any, error) {
+			return "", map[string]any{"from": p.filter.From, "to": p.filter.To, "text": in.Text}, nil
+		})
 		if err != nil {
 			p.done()
 			return nil, err

@@ -43,11 +43,12 @@ func (a *Admin) AddSenderRule(ctx context.Context, actor string, r switchboard.S
 	if err := a.checkRule(ctx, r); err != nil {
 		return r, err
 	}
-	r, err := a.store.AddSenderRule(ctx, r)
-	if err != nil {
-		return r, err
-	}
-	return r, a.store.Audit(ctx, actor, "senderrule.add", r.ID, switchboard.Change{After: r})
+	var added switchboard.SenderRule
+	err := a.store.Audited(ctx, actor, "senderrule.add", func(ctx context.Context) (_ string, _ any, err error) {
+		added, err = a.store.AddSenderRule(ctx, r)
+		return added.ID, switchboard.Change{After: added}, err
+	})
+	return added, err
 }
 
 // SetSenderRule replaces the rule with r's id.
@@ -58,21 +59,20 @@ func (a *Admin) SetSenderRule(ctx context.Context, actor string, r switchboard.S
 	if err := a.checkRule(ctx, r); err != nil {
 		return r, err
 	}
-	before, err := a.store.SetSenderRule(ctx, r)
-	if err != nil {
-		return r, err
-	}
-	r.CreatedAt = before.CreatedAt
-	return r, a.store.Audit(ctx, actor, "senderrule.set", r.ID, switchboard.Change{Before: before, After: r})
+	err := a.store.Audited(ctx, actor, "senderrule.set", func(ctx context.Context) (string, any, error) {
+		before, err := a.store.SetSenderRule(ctx, r)
+		r.CreatedAt = before.CreatedAt
+		return r.ID, switchboard.Change{Before: before, After: r}, err
+	})
+	return r, err
 }
 
 // RemoveSenderRule removes a rule.
 func (a *Admin) RemoveSenderRule(ctx context.Context, actor, id string) error {
-	before, err := a.store.RemoveSenderRule(ctx, id)
-	if err != nil {
-		return err
-	}
-	return a.store.Audit(ctx, actor, "senderrule.remove", id, switchboard.Change{Before: before})
+	return a.store.Audited(ctx, actor, "senderrule.remove", func(ctx context.Context) (string, any, error) {
+		before, err := a.store.RemoveSenderRule(ctx, id)
+		return id, switchboard.Change{Before: before}, err
+	})
 }
 
 // SenderRuleFields is a rule to be stored.

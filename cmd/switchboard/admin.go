@@ -100,7 +100,7 @@ func (a *accountAdd) Run(ctx context.Context, cfg *config.Config) error {
 func check(ctx context.Context, c *core, id string, w io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	health, err := c.admin.CheckAccount(ctx, id)
+	health, err := c.admin.CheckAccount(ctx, actor, id)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/alecthomas/kong"
 	"github.com/gorilla/websocket"
 
 	"switchboard"
@@ -29,8 +31,45 @@ var unaudited = map[string]string{
 	"POST /webhooks/{platform}/{account_id}": "what platforms say is kept as it came",
 }
 
-// Every changing operation of the document leaves an entry that says who, from
-// where, what, on what; a new operation fails until it has a row here.
+// journal opens or closes the audit journal: while it is closed, nothing can be
+// written into it.
+func (w *world) journal(open bool) {
+	w.t.Helper()
+	sql := "alter table audit enable trigger closed"
+	if open {
+		sql = "alter table audit disable trigger closed"
+	}
+	if _, err := w.sys.db.Pool().Exec(w.t.Context(), `create or replace function closed() returns trigger language plpgsql as $$ begin raise exception 'the journal is closed'; end $$;
+		create or replace trigger closed before insert or update on audit for each row execute function closed(); `+sql); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// administered is all that administration changes, as text. A campaign that is on its
+// way goes on by itself, so that of it only counts that it was started.
+func (w *world) administered() (text string) {
+	w.t.Helper()
+	err := w.sys.db.Pool().QueryRow(w.t.Context(), `select concat_ws(E'\n',
+		(select string_agg(concat_ws(' ', id, name, state, reason, settings, encode(secrets, 'hex')), ', ' order by id) from accounts),
+		(select string_agg(concat_ws(' ', id, login, name, role, password_hash, allow_from, disabled), ', ' order by id) from operators),
+		(select string_agg(concat_ws(' ', id, name, rate, burst, daily, allow_from, expires_at, revoked_at), ', ' order by id) from api_keys),
+		(select string_agg(s::text, ', ' order by key_id) from callback_secrets s),
+		(select string_agg(r::text, ', ' order by id) from sender_rules r),
+		(select string_agg(s::text, ', ' order by list, kind, address) from suppressions s),
+		(select string_agg(concat_ws(' ', id, accepted, case when state in ('draft', 'deleted', 'canceled', 'paused') then state else 'on' end), ', ' order by id) from campaigns),
+		(select string_agg(concat_ws(' ', id, resolved_at), ', ' order by id) from quarantine),
+		(select string_agg(concat_ws(' ', id, state), ', ' order by id) from callback_deliveries),
+		(select count(*) from messages where client_id like 'again:%'),
+		(select string_agg(encode(token_hash, 'hex'), ', ' order by token_hash) from sessions))`).Scan(&text)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return text
+}
+
+// Every changing operation of the document leaves one entry that says who, from
+// where, what, on what, and does not happen when that can't be written; a new
+// operation fails until it has a row here.
 func TestEveryChangeIsAudited(t *testing.T) {
 	t.Parallel()
 	w := start(t)
@@ -60,7 +99,8 @@ func TestEveryChangeIsAudited(t *testing.T) {
 		ruleBody     = `{"position":1,"sender":"Shop"}`
 	)
 	campaign := func(recipients string, actions ...string) string {
-		made := id("POST", "/api/v1/campaigns", fmt.Sprintf(`{"name":"all","content":{"text":"x"},"steps":[{"account_id":%q}]}`, account), 201)
+		// One that begins much later does not end meanwhile.
+		made := id("POST", "/api/v1/campaigns", fmt.Sprintf(`{"name":"all","content":{"text":"x"},"steps":[{"account_id":%q}],"schedule":{"start_at":"2100-01-01T00:00:00Z"}}`, account), 201)
 		if recipients != "" {
 			w.put("/api/v1/campaigns/"+made+"/recipients", token, recipients)
 		}
@@ -85,7 +125,6 @@ func TestEveryChangeIsAudited(t *testing.T) {
 			return row{c + "/start", "", 200, "campaign.start", last(c), false, false}
 		},
 		"POST /api/v1/campaigns/{id}/pause": func() row {
-			w.rest("POST", "/api/v1/accounts/"+account+"/pause", token, nil, 204, nil) // so that it does not end
 			c := campaign(person, "start")
 			return row{c + "/pause", "", 200, "campaign.pause", last(c), false, false}
 		},
@@ -102,6 +141,7 @@ func TestEveryChangeIsAudited(t *testing.T) {
 			return row{c + "/retry-failed", "", 200, "campaign.retry-failed", last(c), false, false}
 		},
 		"POST /api/v1/accounts": func() row {
+			w.sim.Telegram("7000000009:AAtestTokenOfTheSimulator0123456789")
 			body := fmt.Sprintf(`{"platform":"telegram","name":"new","settings":{"token":"7000000009:AAtestTokenOfTheSimulator0123456789","api_base":%q}}`, w.base+"/telegram")
 			return row{"/api/v1/accounts", body, 201, "account.add", "", false, true}
 		},
@@ -167,7 +207,8 @@ func TestEveryChangeIsAudited(t *testing.T) {
 		},
 		"POST /api/v1/quarantine/{id}/replay": func() row {
 			poisoned := db.NewID()
-			_, err := w.sys.db.Pool().Exec(t.Context(), `with u as (insert into updates (lane, account_id, dedup_key, chat_key, raw) values (1, $2, $1::text, 'c', '{}') returning lane, id)
+			_, err := w.sys.db.Pool().Exec(t.Context(), `with u as (insert into updates (lane, account_id, dedup_key, chat_key, raw) values (1, $2, $1::text, 'c', '{}') returning lane, id),
+				done as (update lanes set done_id = u.id from u where lanes.id = u.lane)
 				insert into quarantine (id, account_id, lane, update_id, error) select $1::uuid, $2, lane, id, 'poison' from u`, poisoned, account)
 			if err != nil {
 				t.Fatal(err)
@@ -202,12 +243,21 @@ func TestEveryChangeIsAudited(t *testing.T) {
 		}
 		r := rows[op]()
 		newest := entries("limit=1").Items[0].ID
-		status, answer := 0, ""
-		if method == "PUT" && strings.HasSuffix(r.path, "/recipients") {
-			status, answer = w.put(r.path, token, r.body)
-		} else {
+		ask := func() (status int, answer string) {
+			if method == "PUT" && strings.HasSuffix(r.path, "/recipients") {
+				return w.put(r.path, token, r.body)
+			}
 			status, _, answer = w.ask(method, r.path, token, r.body)
+			return status, answer
 		}
+		was := w.administered()
+		w.journal(false)
+		status, answer := ask()
+		w.journal(true)
+		if is := w.administered(); status < 500 || is != was {
+			t.Errorf("%s with the journal closed: %d %s; before\n%s\nafter\n%s", op, status, answer, was, is)
+		}
+		status, answer = ask()
 		if status != r.status {
 			t.Errorf("%s: %d %s, want %d", op, status, answer, r.status)
 			continue
@@ -232,6 +282,9 @@ func TestEveryChangeIsAudited(t *testing.T) {
 		if len(list) == 0 || list[0].ID <= newest {
 			t.Errorf("%s leaves no entry %s", op, r.action)
 			continue
+		}
+		if all := entries("limit=2&actor=operator:" + root.ID).Items; all[0].ID != list[0].ID || all[1].ID > newest {
+			t.Errorf("%s leaves more than one entry: %+v", op, all)
 		}
 		e := list[0]
 		if e.Actor != "operator:"+root.ID || e.Address != "127.0.0.1" || e.Target != want || time.Since(e.At).Abs() > time.Minute {
@@ -290,6 +343,135 @@ func TestEveryChangeIsAudited(t *testing.T) {
 	}
 	if n := len(entries("from=2100-01-01T00:00:00Z").Items); n != 0 {
 		t.Errorf("%d entries of the future", n)
+	}
+}
+
+// unauditedCommands are commands that change nothing that administration is about, or
+// nothing in the installation of the settings.
+var unauditedCommands = []string{
+	"demo", "serve", "migrate", "simulate", "bench", "doctor", "openapi", "version", "audit", "account list", "account show", "operator list", "apikey list",
+	"callback list", "campaign list", "campaign show", "campaign export", "stoplist list", "quarantine list", "quarantine show",
+}
+
+// Every command that changes something leaves one entry, too. Doctor asks the platforms
+// as account check does, of all accounts.
+func TestEveryCommandIsAudited(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	admin, me := w.sys.admin, "test"
+	account := w.account("telegram", telegramToken, nil)
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	operator := func(login string) string {
+		o, err := admin.AddOperator(t.Context(), me, switchboard.Operator{Login: login, Role: switchboard.RoleOperator}, "a very secret password")
+		must(err)
+		return o.ID
+	}
+	key := func() string {
+		k, _, err := admin.AddAPIKey(t.Context(), me, "script")
+		must(err)
+		return k.ID
+	}
+	table := writeTable(t, func(b *bufio.Writer) { fmt.Fprint(b, "external_id\n5550001\n") })
+	token := w.operator("root", switchboard.RoleAdmin)
+	campaign := func(actions ...string) string {
+		var made struct{ ID string }
+		w.rest("POST", "/api/v1/campaigns", token, json.RawMessage(fmt.Sprintf(`{"name":"all","content":{"text":"x"},"steps":[{"account_id":%q}],"schedule":{"start_at":"2100-01-01T00:00:00Z"}}`, account)), 201, &made)
+		w.put("/api/v1/campaigns/"+made.ID+"/recipients", token, "external_id\n5550001\n")
+		for _, action := range actions {
+			w.rest("POST", "/api/v1/campaigns/"+made.ID+"/"+action, token, nil, 200, nil)
+		}
+		return made.ID
+	}
+	poisoned := db.NewID()
+	_, err := w.sys.db.Pool().Exec(t.Context(), `with u as (insert into updates (lane, account_id, dedup_key, chat_key, raw) values (1, $2, $1::text, 'c', '{}') returning lane, id),
+		done as (update lanes set done_id = u.id from u where lanes.id = u.lane)
+		insert into quarantine (id, account_id, lane, update_id, error) select $1::uuid, $2, lane, id, 'poison' from u`, poisoned, account)
+	must(err)
+	rows := map[string]struct {
+		args    func() []string
+		stdin   string
+		actions string
+	}{
+		"account add": {func() []string {
+			w.sim.Telegram(telegramToken)
+			return []string{"account", "add", "--platform", "telegram", "--name", "new", "--no-check", "--set", "token=" + telegramToken, "--set", "api_base=" + w.base + "/telegram"}
+		}, "", "account.add"},
+		"account set":       {func() []string { return []string{"account", "set", account, "--name", "renamed"} }, "", "account.set"},
+		"account pause":     {func() []string { return []string{"account", "pause", account} }, "", "account.pause"},
+		"account resume":    {func() []string { return []string{"account", "resume", w.account("viber", viberToken, nil)} }, "", "account.resume"},
+		"account remove":    {func() []string { return []string{"account", "remove", w.account("viber", viberToken, nil)} }, "", "account.remove"},
+		"account check":     {func() []string { return []string{"account", "check", account} }, "", "account.check"},
+		"operator add":      {func() []string { return []string{"operator", "add", "--login", "one", "--password-stdin"} }, "a very secret password\n", "operator.add"},
+		"operator set":      {func() []string { return []string{"operator", "set", operator("two"), "--name", "Two"} }, "", "operator.set"},
+		"operator remove":   {func() []string { return []string{"operator", "remove", operator("three")} }, "", "operator.remove"},
+		"apikey add":        {func() []string { return []string{"apikey", "add", "--name", "x"} }, "", "apikey.add"},
+		"apikey set":        {func() []string { return []string{"apikey", "set", key(), "--rate", "3"} }, "", "apikey.set"},
+		"apikey secret":     {func() []string { return []string{"apikey", "secret", key()} }, "", "callback.secret"},
+		"apikey revoke":     {func() []string { return []string{"apikey", "revoke", key()} }, "", "apikey.revoke"},
+		"callback retry":    {func() []string { return []string{"callback", "retry", "--all"} }, "", "callbacks.retry"},
+		"stoplist add":      {func() []string { return []string{"stoplist", "add", "vip", "+79001234567"} }, "", "stop-list.add"},
+		"stoplist remove":   {func() []string { return []string{"stoplist", "remove", "vip", "+79001234567"} }, "", "stop-list.remove"},
+		"message resend":    {func() []string { return []string{"message", "resend", "--all"} }, "", "messages.resend"},
+		"quarantine replay": {func() []string { return []string{"quarantine", "replay", poisoned} }, "", "quarantine.replay"},
+		"campaign send": {func() []string {
+			return []string{"campaign", "send", table, "--account", account, "--text", "x", "--start-at", "2100-01-01T00:00:00Z"}
+		}, "", "campaign.add campaign.import campaign.start"},
+		"campaign pause":        {func() []string { return []string{"campaign", "pause", campaign("start")} }, "", "campaign.pause"},
+		"campaign resume":       {func() []string { return []string{"campaign", "resume", campaign("start", "pause")} }, "", "campaign.resume"},
+		"campaign cancel":       {func() []string { return []string{"campaign", "cancel", campaign("start")} }, "", "campaign.cancel"},
+		"campaign retry-failed": {func() []string { return []string{"campaign", "retry-failed", campaign("start", "pause")} }, "", "campaign.retry-failed"},
+	}
+	noted := func(after int64) (newest int64, actions []string) {
+		t.Helper()
+		list, err := w.sys.db.AuditLog(t.Context(), switchboard.AuditFilter{Actor: actor}, 50)
+		must(err)
+		newest = after
+		for _, e := range slices.Backward(list) {
+			if e.ID > after {
+				newest, actions = e.ID, append(actions, e.Action)
+			}
+		}
+		return newest, actions
+	}
+	parser, err := kong.New(&cli{})
+	must(err)
+	for _, leaf := range parser.Model.Leaves(false) {
+		name := leaf.Path()
+		if slices.Contains(unauditedCommands, name) {
+			continue
+		}
+		r, ok := rows[name]
+		if !ok {
+			t.Errorf("%s: nobody has said what it leaves in the audit journal", name)
+			continue
+		}
+		args := r.args()
+		run := func() (int, string) {
+			p := w.spawnWith(nil, r.stdin, args...)
+			return p.wait(t, 30*time.Second), p.output() + p.logText()
+		}
+		newest, _ := noted(0)
+		// What goes by way of the same rules as the API is tested with it.
+		if strings.HasPrefix(name, "stoplist") || name == "campaign send" || name == "account set" {
+			was := w.administered()
+			w.journal(false)
+			code, text := run()
+			w.journal(true)
+			if is := w.administered(); code == 0 || is != was {
+				t.Errorf("%s with the journal closed: %d %s; before\n%s\nafter\n%s", name, code, text, was, is)
+			}
+		}
+		if code, text := run(); code != 0 {
+			t.Errorf("%s: %d %s", name, code, text)
+		}
+		if _, actions := noted(newest); strings.Join(actions, " ") != r.actions {
+			t.Errorf("%s leaves %q, want %q", name, actions, r.actions)
+		}
 	}
 }
 

@@ -324,7 +324,7 @@ func TestCustomersPictures(t *testing.T) {
 		t.Fatal(err)
 	}
 	w = begin()
-	if _, err := w.sys.admin.CheckAccount(t.Context(), viber); err != nil { // on another port, so the webhook moves
+	if _, err := w.sys.admin.CheckAccount(t.Context(), "test", viber); err != nil { // on another port, so the webhook moves
 		t.Fatal(err)
 	}
 	p.inbound = &inbound{w, p.token, w.connect(p.token, nil)}

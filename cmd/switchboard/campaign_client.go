@@ -66,7 +66,9 @@ func serveCampaigns(ctx context.Context, c *core, do func(*campaignClient) error
 	}
 	token, _ := secret.NewToken()
 	router := chi.NewRouter()
-	api := campaigns.NewAPI(campaigns.Deps{Store: c.db, OpenImport: func(ctx context.Context, id string) (campaigns.Import, error) { return c.db.OpenImport(ctx, id) },
+	api := campaigns.NewAPI(campaigns.Deps{Store: c.db, OpenImport: func(ctx context.Context, actor, id string) (campaigns.Import, error) {
+		return c.db.OpenImport(ctx, actor, id)
+	},
 		Accounts: c.registry, Wake: func(string) {}, Region: c.cfg.PhoneRegion, Unavailable: db.IsUnavailable, Log: c.log})
 	api.Register(restapi.New(router, version, local(token), db.IsUnavailable, c.log))
 	api.Routes(router, local(token))

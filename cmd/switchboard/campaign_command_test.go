@@ -20,6 +20,12 @@ import (
 // spawn begins a command of the program on the world's database.
 func (w *world) spawn(env map[string]string, args ...string) *process {
 	w.t.Helper()
+	return w.spawnWith(env, "", args...)
+}
+
+// spawnWith is spawn with something on standard input.
+func (w *world) spawnWith(env map[string]string, stdin string, args ...string) *process {
+	w.t.Helper()
 	all := map[string]string{
 		"SWITCHBOARD_DATABASE_URL": w.database,
 		"SWITCHBOARD_MASTER_KEY":   base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{5}, secret.KeySize)),
@@ -27,7 +33,7 @@ func (w *world) spawn(env map[string]string, args ...string) *process {
 	for k, v := range env {
 		all[k] = v
 	}
-	return launch(w.t, w.t, strings.Join(args, " "), w.t.TempDir(), all, "", args...)
+	return launch(w.t, w.t, strings.Join(args, " "), w.t.TempDir(), all, stdin, args...)
 }
 
 func writeTable(t *testing.T, rows func(w *bufio.Writer)) string {

@@ -58,7 +58,7 @@ func (doctorCmd) Run(ctx context.Context, cfg *config.Config) error {
 			continue
 		}
 		checkCtx, cancel := context.WithTimeout(ctx, 15*time.Second)
-		health, err := c.admin.CheckAccount(checkCtx, a.ID)
+		health, err := c.admin.CheckAccount(checkCtx, actor, a.ID)
 		cancel()
 		if err != nil {
 			err = fmt.Errorf("%s (%s): %w", a.Name, a.ID, err)

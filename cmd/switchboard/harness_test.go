@@ -139,7 +139,7 @@ func (w *world) account(platform, token string, more map[string]string) string {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	if _, err := w.sys.admin.CheckAccount(w.t.Context(), a.ID); err != nil {
+	if _, err := w.sys.admin.CheckAccount(w.t.Context(), "test", a.ID); err != nil {
 		w.t.Fatal(err)
 	}
 	return a.ID

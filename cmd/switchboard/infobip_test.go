@@ -31,7 +31,7 @@ func infobipAccount(w *world) (string, *simulator.InfobipAccount) {
 		w.t.Fatal(err)
 	}
 	for range 2 { // the second finds the subscription
-		health, err := w.sys.admin.CheckAccount(w.t.Context(), a.ID)
+		health, err := w.sys.admin.CheckAccount(w.t.Context(), "test", a.ID)
 		if err != nil || health.Warning != "" {
 			w.t.Fatalf("check: %+v %v", health, err)
 		}

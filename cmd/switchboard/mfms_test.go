@@ -40,7 +40,7 @@ func mfmsAccountBy(w *world, dialect, path string) (string, *simulator.MFMSAccou
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	if _, err := w.sys.admin.CheckAccount(w.t.Context(), a.ID); err != nil {
+	if _, err := w.sys.admin.CheckAccount(w.t.Context(), "test", a.ID); err != nil {
 		w.t.Fatal(err)
 	}
 	acct.SetWebhook(strings.Replace(w.http, "http://", "http://switchboard:s3cret-pass@", 1) + "/webhooks/mfms/" + a.ID)

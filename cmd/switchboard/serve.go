@@ -240,7 +240,7 @@ func (d *demoCmd) check(ctx context.Context, c *core, log *slog.Logger) {
 	for _, a := range accounts {
 		for attempt := 0; ctx.Err() == nil; attempt++ {
 			checkCtx, cancel := context.WithTimeout(ctx, 5*time.Second)
-			_, err := c.admin.CheckAccount(checkCtx, a.ID)
+			_, err := c.admin.CheckAccount(checkCtx, "demo", a.ID)
 			cancel()
 			if err == nil {
 				break

@@ -369,7 +369,9 @@ func (s *system) addRoles(ctx context.Context) error {
 		if _, err := campaigns.NewPhones(s.cfg.PhoneRegion); err != nil {
 			return fmt.Errorf("SWITCHBOARD_PHONE_REGION: %w", err)
 		}
-		scripts := campaigns.NewAPI(campaigns.Deps{Store: s.db, OpenImport: func(ctx context.Context, id string) (campaigns.Import, error) { return s.db.OpenImport(ctx, id) },
+		scripts := campaigns.NewAPI(campaigns.Deps{Store: s.db, OpenImport: func(ctx context.Context, actor, id string) (campaigns.Import, error) {
+			return s.db.OpenImport(ctx, actor, id)
+		},
 			Accounts: s.registry, Wake: s.bus.Wake, Region: s.cfg.PhoneRegion, Unavailable: db.IsUnavailable, Log: s.log.With("part", "campaigns")})
 		scripts.Register(api)
 		scripts.Routes(s.router, tokens)

@@ -26,7 +26,7 @@ type Store interface {
 	LoginBlocked(ctx context.Context, keys []string) (until time.Time, err error)
 	LoginFailed(ctx context.Context, key string, free int) error
 	LoginSucceeded(ctx context.Context, keys []string) error
-	Audit(ctx context.Context, actor, action, target string, detail any) error
+	Audited(ctx context.Context, actor, action string, do func(ctx context.Context) (target string, detail any, err error)) error
 }
 
 // SessionLife is how long a session lasts: a working day and its evening.
@@ -199,29 +199,32 @@ func (a *Authenticator) LogIn(ctx context.Context, login, password, remoteAddr s
 		if known {
 			target = o.ID
 		}
-		a.audit(ctx, actor, "session.refused", target, map[string]any{"known": known, "reason": "wrong login or password"})
+		a.refused(ctx, actor, target, map[string]any{"known": known, "reason": "wrong login or password"})
 		return "", p, ErrBadLogin
 	}
 	if !allowed(o.AllowFrom, remoteAddr) {
-		a.audit(ctx, "operator:"+o.ID, "session.refused", o.ID, map[string]any{"known": true, "reason": "address"})
+		a.refused(ctx, "operator:"+o.ID, o.ID, map[string]any{"known": true, "reason": "address"})
 		return "", p, addressError(remoteAddr, "this login")
 	}
 	token, tokenHash := secret.NewToken()
 	p = Principal{Operator: &o, TokenHash: tokenHash, ExpiresAt: time.Now().Add(SessionLife).UTC()}
-	if err := a.store.AddSession(ctx, o.ID, tokenHash, p.ExpiresAt); err != nil {
+	err = a.store.Audited(ctx, "operator:"+o.ID, "session.open", func(ctx context.Context) (string, any, error) {
+		return o.ID, nil, a.store.AddSession(ctx, o.ID, tokenHash, p.ExpiresAt)
+	})
+	if err != nil {
 		return "", p, fmt.Errorf("%w: %w", switchboard.ErrUnavailable, err)
 	}
 	if err := a.store.LoginSucceeded(ctx, []string{byLogin}); err != nil {
 		a.log.ErrorContext(ctx, "failed logins could not be forgotten", "error", err)
 	}
-	a.audit(ctx, "operator:"+o.ID, "session.open", o.ID, nil)
 	return token, p, nil
 }
 
-// audit writes what must not fail a login.
-func (a *Authenticator) audit(ctx context.Context, actor, action, target string, detail any) {
-	if err := a.store.Audit(ctx, actor, action, target, detail); err != nil {
-		a.log.ErrorContext(ctx, "a login could not be noted in the audit journal", "error", err)
+// refused notes a login that was refused; that it was does not depend on the journal.
+func (a *Authenticator) refused(ctx context.Context, actor, target string, detail any) {
+	err := a.store.Audited(ctx, actor, "session.refused", func(context.Context) (string, any, error) { return target, detail, nil })
+	if err != nil {
+		a.log.ErrorContext(ctx, "a refused login could not be noted in the audit journal", "error", err)
 	}
 }
 
@@ -241,9 +244,7 @@ var ErrBadLogin = errors.New("login or password is wrong")
 
 // LogOut ends the session of a principal.
 func (a *Authenticator) LogOut(ctx context.Context, p Principal) error {
-	if err := a.store.EndSession(ctx, p.TokenHash); err != nil {
-		return err
-	}
-	a.audit(ctx, p.Name(), "session.end", p.Operator.ID, nil)
-	return nil
+	return a.store.Audited(ctx, p.Name(), "session.end", func(ctx context.Context) (string, any, error) {
+		return p.Operator.ID, nil, a.store.EndSession(ctx, p.TokenHash)
+	})
 }
