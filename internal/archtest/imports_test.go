@@ -271,3 +271,62 @@ func TestPlatformsRegisterNothing(t *testing.T) {
 		t.Fatalf("only %d packages below channels", seen)
 	}
 }
+
+// globals are what a package's logging must not go through, by import path. A logger
+// is handed in, so that what a part says has its process' form, level and redaction,
+// and a test sees it.
+var globals = map[string]*regexp.Regexp{
+	"log/slog": regexp.MustCompile(`^(Default|SetDefault|With|Log|LogAttrs|(Debug|Info|Warn|Error)(Context)?)$`),
+	"log":      regexp.MustCompile(`^(Default|SetOutput|Writer|Output|(Print|Fatal|Panic)(f|ln)?)$`),
+}
+
+// globalLogs are the places of a file that log through what the whole process shares.
+func globalLogs(set *token.FileSet, f *ast.File) (found []string) {
+	names := map[string]*regexp.Regexp{}
+	for _, spec := range f.Imports {
+		at := strings.Trim(spec.Path.Value, `"`)
+		if globals[at] == nil {
+			continue
+		}
+		name := path.Base(at)
+		if spec.Name != nil {
+			name = spec.Name.Name
+		}
+		names[name] = globals[at]
+	}
+	ast.Inspect(f, func(n ast.Node) bool {
+		s, ok := n.(*ast.SelectorExpr)
+		if !ok {
+			return true
+		}
+		if x, ok := s.X.(*ast.Ident); ok && names[x.Name] != nil && names[x.Name].MatchString(s.Sel.Name) {
+			found = append(found, fmt.Sprintf("%s: %s.%s", set.Position(s.Pos()), x.Name, s.Sel.Name))
+		}
+		return true
+	})
+	return found
+}
+
+// TestLoggersAreHandedIn: only the process itself knows where its log goes.
+func TestLoggersAreHandedIn(t *testing.T) {
+	t.Parallel()
+	for _, p := range packages(t) {
+		if matches("cmd/*", p.short()) || isSupport(p.short()) {
+			continue
+		}
+		for _, name := range slices.Concat(p.GoFiles, p.IgnoredGoFiles) {
+			set, f := parse(t, filepath.Join(p.Dir, name))
+			for _, place := range globalLogs(set, f) {
+				t.Errorf("%s: take a *slog.Logger instead", place)
+			}
+		}
+	}
+	set := token.NewFileSet()
+	f, err := parser.ParseFile(set, "bad.go", "package bad\nimport (\n\"log\"\nl \"log/slog\"\n)\nfunc f(log2 *l.Logger) { log2.Info(\"fine\"); l.Info(\"x\"); _ = l.Default(); log.Printf(\"y\") }\n", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found := globalLogs(set, f); len(found) != 3 {
+		t.Errorf("the rule finds %q in what has three", found)
+	}
+}

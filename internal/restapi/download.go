@@ -2,7 +2,6 @@ package restapi
 
 import (
 	"context"
-	"log/slog"
 	"mime"
 	"net/http"
 	"time"
@@ -70,7 +69,7 @@ func Download(t Table) *huma.StreamResponse {
 			return
 		}
 		if hc.Context().Err() == nil {
-			slog.Default().ErrorContext(ctx, "table cut off", "table", t.Name, "error", err)
+			serverOf(ctx).log.ErrorContext(ctx, "table cut off", "table", t.Name, "error", err)
 		}
 		panic(http.ErrAbortHandler)
 	}}

@@ -87,7 +87,7 @@ func New(router chi.Router, version string, tokens Tokens, unavailable func(erro
 			send(ctx, refused)
 			return
 		}
-		next(huma.WithValue(huma.WithValue(ctx, principalKey{}, p), unavailableKey{}, unavailable))
+		next(huma.WithValue(huma.WithValue(ctx, principalKey{}, p), serverKey{}, server{unavailable, log}))
 	})
 	return api
 }
@@ -99,9 +99,22 @@ func send(ctx huma.Context, p *problem.Error) {
 }
 
 type (
-	principalKey   struct{}
-	unavailableKey struct{}
+	principalKey struct{}
+	serverKey    struct{}
+	// server is what New was given, for the operations.
+	server struct {
+		unavailable func(error) bool
+		log         *slog.Logger
+	}
 )
+
+func serverOf(ctx context.Context) server {
+	s, ok := ctx.Value(serverKey{}).(server)
+	if !ok {
+		s = server{log: slog.New(slog.DiscardHandler)}
+	}
+	return s
+}
 
 // Principal is who calls; the zero value on public operations.
 func Principal(ctx context.Context) auth.Principal {
@@ -220,7 +233,7 @@ func Register[I, O any](api huma.API, access Access, method, path, id, tag, summ
 // late makes what failed for want of time, or because a store was away,
 // unavailable rather than broken.
 func late(timed context.Context, err error) error {
-	away, _ := timed.Value(unavailableKey{}).(func(error) bool)
+	away := serverOf(timed).unavailable
 	if (errors.Is(timed.Err(), context.DeadlineExceeded) && errors.Is(err, context.DeadlineExceeded)) || (away != nil && away(err)) {
 		return fmt.Errorf("%w: %w", switchboard.ErrUnavailable, err)
 	}
@@ -232,7 +245,7 @@ func late(timed context.Context, err error) error {
 func Fail(ctx context.Context, err error) error {
 	p := problem.From(err)
 	if p.Status >= 500 && ctx.Err() == nil {
-		slog.Default().ErrorContext(ctx, "request failed", "error", err)
+		serverOf(ctx).log.ErrorContext(ctx, "request failed", "error", err)
 	}
 	if h, ok := errors.AsType[huma.HeadersError](err); ok {
 		return huma.ErrorWithHeaders(p, h.GetHeaders())

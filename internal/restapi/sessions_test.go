@@ -84,8 +84,8 @@ func (everybody) Token(context.Context, string, string) (auth.Principal, error) 
 func TestOutageIsUnavailable(t *testing.T) {
 	t.Parallel()
 	for err, want := range map[error]int{io.ErrUnexpectedEOF: http.StatusServiceUnavailable, io.ErrShortWrite: http.StatusInternalServerError} {
-		router := chi.NewRouter()
-		api := restapi.New(router, "test", everybody{}, func(err error) bool { return errors.Is(err, io.ErrUnexpectedEOF) }, slog.New(slog.DiscardHandler))
+		router, logged := chi.NewRouter(), &strings.Builder{}
+		api := restapi.New(router, "test", everybody{}, func(err error) bool { return errors.Is(err, io.ErrUnexpectedEOF) }, slog.New(slog.NewTextHandler(logged, nil)))
 		restapi.Register(api, restapi.APIKey, http.MethodGet, "/x", "x", "x", "x", func(context.Context, *struct{}) (*struct{}, error) {
 			return nil, fmt.Errorf("reading: %w", err)
 		})
@@ -93,6 +93,9 @@ func TestOutageIsUnavailable(t *testing.T) {
 		router.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/x", nil))
 		if w.Code != want {
 			t.Errorf("%v: %d %s, want %d", err, w.Code, w.Body, want)
+		}
+		if !strings.Contains(logged.String(), err.Error()) {
+			t.Errorf("%v is not logged where the API was told to: %s", err, logged)
 		}
 	}
 }

@@ -30,7 +30,7 @@ func Stream(requests Requests, access Access, unavailable func(error) bool, log 
 			problem.Send(w, refused)
 			return
 		}
-		ctx := context.WithValue(context.WithValue(r.Context(), principalKey{}, p), unavailableKey{}, unavailable)
+		ctx := context.WithValue(context.WithValue(r.Context(), principalKey{}, p), serverKey{}, server{unavailable, log})
 		if err := handler(w, r.WithContext(ctx)); err != nil && r.Context().Err() == nil {
 			e, _ := errors.AsType[*problem.Error](Fail(ctx, late(ctx, err)))
 			problem.Send(w, e)
