@@ -134,7 +134,7 @@ type APIKey struct {
 
 // KeyLimits is what an API key may.
 type KeyLimits struct {
-	Rate      float64    `json:"rate" minimum:"0" maximum:"100000" doc:"requests per second to one process; 0: no limit"`
+	Rate      float64    `json:"rate" minimum:"0" maximum:"100000" doc:"requests per second, over all processes; 0: no limit"`
 	Burst     int        `json:"burst" minimum:"0" maximum:"100000" doc:"requests at once, when there is a rate; 0: a second's"`
 	Daily     int64      `json:"daily" minimum:"0" doc:"messages per day (UTC), over all processes; 0: no limit"`
 	AllowFrom []string   `json:"allow_from" nullable:"false" maxItems:"100" doc:"networks from which it may be used, like 192.0.2.0/24; none: everywhere"`

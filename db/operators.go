@@ -328,6 +328,25 @@ func (d *DB) APIKeyByHash(ctx context.Context, hash []byte) (switchboard.APIKey,
 	return k, nil
 }
 
+// TakeKeyRate takes up to n places of what a key may do at perSecond, with so many at
+// once, for all processes; when there is none it tells how long to wait for one. The
+// clock is the database's.
+func (d *DB) TakeKeyRate(ctx context.Context, keyID string, perSecond float64, burst, n int) (got int, wait time.Duration, err error) {
+	var ahead float64
+	// What is free now, with a thousandth for what is lost in microseconds.
+	const free = `least($4::int, greatest(0, floor($3::int - greatest(extract(epoch from r.tat - now())::float8, 0) * $2::float8 + 0.001)))`
+	err = d.pool.QueryRow(ctx, `insert into key_rates as r (key_id, tat, got) values ($1, now() + make_interval(secs => least($3::int, $4::int) / $2::float8), least($3::int, $4::int))
+		on conflict (key_id) do update set got = `+free+`, tat = greatest(r.tat, now()) + make_interval(secs => `+free+` / $2::float8)
+		returning got, extract(epoch from tat - now())::float8`, keyID, perSecond, burst, n).Scan(&got, &ahead)
+	if err != nil {
+		return 0, 0, fmt.Errorf("taking of a key's rate: %w", err)
+	}
+	if got > 0 {
+		return got, 0, nil
+	}
+	return 0, max(time.Duration((ahead-float64(burst-1)/perSecond)*float64(time.Second)), time.Millisecond), nil
+}
+
 // takeDaily counts n messages against a key's daily limit. It is the last thing before
 // the commit, since the key's other messages wait for it.
 func takeDaily(ctx context.Context, tx pgx.Tx, keyID string, limit, n int64) error {

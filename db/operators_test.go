@@ -1,9 +1,19 @@
 package db_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"switchboard"
+	"switchboard/db"
+	"switchboard/internal/auth"
+	"switchboard/internal/secret"
 )
 
 // Wrong passwords beyond the free ones block the login, and the address, for twice
@@ -59,5 +69,92 @@ func TestLoginThrottle(t *testing.T) {
 	fail("login:ann")
 	if blockedFor("login:ann") > 0 {
 		t.Error("the count did not begin anew")
+	}
+}
+
+// counting counts the statements that the rate of keys costs.
+type counting struct {
+	auth.Store
+	asked atomic.Int64
+}
+
+func (c *counting) TakeKeyRate(ctx context.Context, id string, perSecond float64, burst, n int) (int, time.Duration, error) {
+	c.asked.Add(1)
+	return c.Store.TakeKeyRate(ctx, id, perSecond, burst, n)
+}
+
+// A key's rate holds over all processes, whichever of them are asked, and a key that
+// asks them in turn, or only one, has all of it.
+func TestKeyRateOverProcesses(t *testing.T) {
+	t.Parallel()
+	d, pool := open(t)
+	d2, err := db.New(pool, nil, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const rate, burst = 200, 20
+	for name, weights := range map[string][]int{"both": {1, 1}, "one": {1, 0}, "unevenly": {20, 1}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			token, _ := secret.NewToken()
+			token = auth.KeyPrefix + token
+			if _, err := d.AddAPIKey(t.Context(), switchboard.APIKey{Name: name, KeyLimits: switchboard.KeyLimits{Rate: rate, Burst: burst}}, secret.HashToken(token)); err != nil {
+				t.Fatal(err)
+			}
+			var passed, told atomic.Int64
+			var group sync.WaitGroup
+			stores := []*counting{{Store: d}, {Store: d2}}
+			start := time.Now()
+			for i, w := range weights {
+				process := auth.New(stores[i], slog.New(slog.DiscardHandler))
+				for range w {
+					group.Go(func() {
+						for time.Since(start) < 2*time.Second {
+							_, err := process.Token(t.Context(), token, "192.0.2.1:5")
+							limited, isLimited := errors.AsType[*auth.RateError](err)
+							switch {
+							case err == nil:
+								passed.Add(1)
+							case isLimited:
+								told.Add(1)
+								time.Sleep(min(limited.RetryAfter, 20*time.Millisecond))
+							default:
+								t.Error(err)
+								return
+							}
+						}
+					})
+				}
+			}
+			group.Wait()
+			took := time.Since(start).Seconds()
+			least, most := 0.85*rate*took, burst+rate*(took+0.1)+1
+			t.Logf("%d of %.0f requests in %.2f s, %d refused; %d and %d statements", passed.Load(), most, took, told.Load(), stores[0].asked.Load(), stores[1].asked.Load())
+			if n := float64(passed.Load()); n > most || n < least {
+				t.Errorf("%.0f requests in %.2f s, want %.0f to %.0f", n, took, least, most)
+			}
+		})
+	}
+}
+
+// A key that is far below its rate is never refused, in however many processes it is
+// used: nobody hoards what others need.
+func TestKeyRateIsNotHoarded(t *testing.T) {
+	t.Parallel()
+	d, _ := open(t)
+	token, _ := secret.NewToken()
+	token = auth.KeyPrefix + token
+	if _, err := d.AddAPIKey(t.Context(), switchboard.APIKey{Name: "x", KeyLimits: switchboard.KeyLimits{Rate: 100, Burst: 5}}, secret.HashToken(token)); err != nil {
+		t.Fatal(err)
+	}
+	processes := make([]*auth.Authenticator, 5)
+	for i := range processes {
+		processes[i] = auth.New(d, slog.New(slog.DiscardHandler))
+	}
+	for i := range 50 { // at 50/s at most
+		if _, err := processes[i%len(processes)].Token(t.Context(), token, "192.0.2.1:5"); err != nil {
+			t.Fatalf("request %d: %v", i, err)
+		}
+		time.Sleep(20 * time.Millisecond)
 	}
 }

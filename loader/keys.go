@@ -152,7 +152,7 @@ type (
 	// KeyFields is a key to be made.
 	KeyFields struct {
 		Name      string     `json:"name" maxLength:"100"`
-		Rate      float64    `json:"rate,omitempty" minimum:"0" maximum:"100000" doc:"requests per second to one process; 0: no limit"`
+		Rate      float64    `json:"rate,omitempty" minimum:"0" maximum:"100000" doc:"requests per second, over all processes; 0: no limit"`
 		Burst     int        `json:"burst,omitempty" minimum:"0" maximum:"100000" doc:"requests at once, when there is a rate; 0: a second's"`
 		Daily     int64      `json:"daily,omitempty" minimum:"0" doc:"messages per day (UTC), over all processes; 0: no limit"`
 		AllowFrom []string   `json:"allow_from,omitempty" nullable:"false" maxItems:"100" doc:"networks from which it may be used, like 192.0.2.0/24; none: everywhere"`

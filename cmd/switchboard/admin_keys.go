@@ -24,7 +24,7 @@ type apikeyCmd struct {
 type apikeyAdd struct {
 	output
 	Name      string        `required:"" help:"What the key is for."`
-	Rate      float64       `help:"Requests per second to one process; 0 is no limit."`
+	Rate      float64       `help:"Requests per second; 0 is no limit."`
 	Burst     int           `help:"Requests at once, when there is a rate; default: a second's."`
 	Daily     int64         `help:"Messages per day (UTC); 0 is no limit."`
 	AllowFrom []string      `placeholder:"NETWORK,..." help:"Networks from which it may be used, like 192.0.2.0/24; none: everywhere."`
@@ -101,7 +101,7 @@ type apikeySet struct {
 	output
 	ID        string         `arg:"" help:"The key's id."`
 	Name      *string        `help:"A new name."`
-	Rate      *float64       `help:"Requests per second to one process; 0 is no limit."`
+	Rate      *float64       `help:"Requests per second; 0 is no limit."`
 	Burst     *int           `help:"Requests at once; 0: a second's."`
 	Daily     *int64         `help:"Messages per day (UTC); 0 is no limit."`
 	AllowFrom *[]string      `placeholder:"NETWORK,..." help:"Networks from which it may be used; \"\" allows all again."`

@@ -20,6 +20,8 @@ import (
 type Store interface {
 	Session(ctx context.Context, tokenHash []byte) (switchboard.Operator, time.Time, error)
 	APIKeyByHash(ctx context.Context, hash []byte) (switchboard.APIKey, error)
+	// TakeKeyRate takes up to n places of a key's rate, or tells when there is one.
+	TakeKeyRate(ctx context.Context, keyID string, perSecond float64, burst, n int) (got int, wait time.Duration, err error)
 	PasswordHash(ctx context.Context, login string) (switchboard.Operator, string, error)
 	AddSession(ctx context.Context, operatorID string, tokenHash []byte, expires time.Time) error
 	EndSession(ctx context.Context, tokenHash []byte) error
@@ -116,7 +118,11 @@ func (a *Authenticator) Token(ctx context.Context, token, remoteAddr string) (Pr
 		if !allowed(k.AllowFrom, remoteAddr) {
 			return Principal{}, addressError(remoteAddr, "this API key")
 		}
-		if wait := a.rates.take(k.ID, k.Rate, k.Burst, time.Now()); wait > 0 {
+		wait, err := a.rates.take(ctx, a.store, k.ID, k.Rate, k.Burst)
+		if err != nil {
+			return Principal{}, fmt.Errorf("%w: %w", switchboard.ErrUnavailable, err)
+		}
+		if wait > 0 {
 			return Principal{}, &RateError{Rate: k.Rate, RetryAfter: wait}
 		}
 		return Principal{APIKeyID: k.ID, APIKeyName: k.Name, Limits: k.KeyLimits}, nil

@@ -1018,7 +1018,7 @@ export interface components {
             name: string;
             /**
              * Format: double
-             * @description requests per second to one process; 0: no limit
+             * @description requests per second, over all processes; 0: no limit
              */
             rate: number;
             /** Format: date-time */
@@ -1544,7 +1544,7 @@ export interface components {
             name: string;
             /**
              * Format: double
-             * @description requests per second to one process; 0: no limit
+             * @description requests per second, over all processes; 0: no limit
              */
             rate?: number;
         };
@@ -1753,7 +1753,7 @@ export interface components {
             name: string;
             /**
              * Format: double
-             * @description requests per second to one process; 0: no limit
+             * @description requests per second, over all processes; 0: no limit
              */
             rate: number;
             /** Format: date-time */
