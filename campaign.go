@@ -89,6 +89,26 @@ type Campaign struct {
 	// Recent is how many recipients left the queue in the last RecentTime.
 	Recent     int64
 	RecentTime time.Duration
+	// Zones counts the recipients by the clock that they live by, "" being the
+	// campaign's; empty where that makes no difference.
+	Zones map[string]int64
+	Run   *CampaignRun // nil unless it is running
+}
+
+// CampaignRun is what holds a running campaign up.
+type CampaignRun struct {
+	Fresh   int64                // recipients that were never looked at
+	Quiet   []CampaignQuiet      // recipients who wait for an hour
+	Outbox  map[string]int64     // messages that wait to leave, by account
+	Busy    map[string]time.Time // until when an account's limit is used up, where that is long
+	HeldUp  string               // why the runner could not move it on
+	Workers bool                 // a process runs that could
+}
+
+// CampaignQuiet is how many recipients are not written to before a time.
+type CampaignQuiet struct {
+	Until      time.Time
+	Recipients int64
 }
 
 // CampaignFilter picks campaigns; empty fields pick all.

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"switchboard"
 	"switchboard/internal/queue"
 )
 
@@ -17,7 +18,7 @@ type DryRun struct {
 	Reachable  int64         `json:"reachable" doc:"those who can be sent to over a step at least"`
 	Steps      []DryRunStep  `json:"steps" nullable:"false"`
 	Cost       DryRunCost    `json:"cost" doc:"by the prices of the steps and accounts; what has none costs nothing"`
-	Seconds    float64       `json:"seconds" doc:"how long the first messages take at the allowed rates, quiet hours aside; the cascade's waits come on top"`
+	Seconds    float64       `json:"seconds" doc:"how long the first messages take at the allowed rates and within the campaign's hours, from the start on (start_at, or now); the cascade's waits come on top"`
 	Duration   string        `json:"duration" doc:"the same for people"`
 	Problems   []DryRunCount `json:"problems" nullable:"false" doc:"why recipients would not be reached"`
 }
@@ -32,7 +33,7 @@ type DryRunStep struct {
 	Price     float64 `json:"price" doc:"of one message"`
 	Cost      float64 `json:"cost" doc:"price times first"`
 	Rate      float64 `json:"rate" doc:"messages per second that are allowed; 0: no limit"`
-	Seconds   float64 `json:"seconds" doc:"first at that rate"`
+	Seconds   float64 `json:"seconds" doc:"how long first takes at that rate, within the campaign's hours"`
 }
 
 // DryRunCost is between what the first messages cost and what all steps cost.
@@ -58,45 +59,39 @@ func (a *API) dryRun(ctx context.Context, in *actionInput) (*body[DryRun], error
 	if err != nil {
 		return nil, err
 	}
-	run, err := p.dryRun(ctx, c.ID, a.Accounts, a.Store)
+	run, err := a.dryRunOf(ctx, p, &c, time.Now())
 	if err != nil {
 		return nil, err
 	}
 	return &body[DryRun]{run}, nil
 }
 
-func (p *Program) dryRun(ctx context.Context, id string, accounts Accounts, store Store) (DryRun, error) {
+func (a *API) dryRunOf(ctx context.Context, p *Program, c *switchboard.Campaign, now time.Time) (DryRun, error) {
 	run := DryRun{Steps: []DryRunStep{}, Problems: []DryRunCount{}}
 	var stopped []DryRunCount // Count is the step yet
-	q := queue.Reach{StopLists: p.StopLists}
+	q := queue.Reach{StopLists: p.StopLists, Cap: p.Cap, CapPer: p.CapPer}
 	for i := range p.Steps {
 		s := &p.Steps[i]
-		opened, err := s.Accounts(ctx, accounts)
+		opened, err := s.Accounts(ctx, a.Accounts)
 		if err != nil {
 			return run, err
 		}
 		step := DryRunStep{Step: i, AccountID: s.AccountID, Platform: s.Platform}
 		var r queue.ReachStep
-		limited := len(opened) > 0
 		for _, o := range opened {
 			step.Platform = o.Account.Platform
 			r.Accounts = append(r.Accounts, o.Account.ID)
 			r.ByPhone = r.ByPhone || o.Capabilities.StartByPhone
 			r.ByID = r.ByID || o.Capabilities.StartByID || o.Capabilities.StartByPhone
-			limited = limited && o.Capabilities.Rate.PerSecond > 0
-			step.Rate += o.Capabilities.Rate.PerSecond
 			if price, err := strconv.ParseFloat(o.Account.Setting("message_price", ""), 64); err == nil {
 				step.Price = max(step.Price, price)
 			}
-			if o.State != "active" {
-				stopped = append(stopped, DryRunCount{fmt.Sprintf("steps[%d]: account %s is %s; what is sent over it waits", i, o.Account.ID, o.State), int64(i)})
+			if reason := stopReason(o); reason != "" {
+				stopped = append(stopped, DryRunCount{fmt.Sprintf("steps[%d]: %s (%s); what is sent over it waits", i, reason, o.Account.ID), int64(i)})
 			}
 		}
-		if !limited {
-			step.Rate = 0
-		}
-		if p.Rate > 0 && (step.Rate == 0 || p.Rate < step.Rate) {
-			step.Rate = p.Rate
+		if step.Rate, err = p.allowed(ctx, a.Accounts, i); err != nil {
+			return run, err
 		}
 		if s.Price != nil {
 			step.Price = *s.Price
@@ -104,31 +99,56 @@ func (p *Program) dryRun(ctx context.Context, id string, accounts Accounts, stor
 		q.Steps = append(q.Steps, r)
 		run.Steps = append(run.Steps, step)
 	}
-	got, err := store.CampaignReach(ctx, id, q)
+	got, err := a.Store.CampaignReach(ctx, c.ID, q)
 	if err != nil {
 		return run, err
 	}
 	run.Recipients, run.Reachable = got.Recipients, got.Reachable
+	begin := now
+	if c.StartAt != nil && c.StartAt.After(now) {
+		begin = *c.StartAt
+	}
+	var stop time.Time
+	if c.StopAt != nil {
+		stop = *c.StopAt
+	}
+	late := 0.0
+	takes := func(n int64, rate float64) (float64, float64, error) {
+		end, left, ok := p.ends(a.zones.groups(p, float64(n), c.Zones), rate, begin, stop)
+		if !ok {
+			return 0, 0, invalid("the schedule leaves no time to send")
+		}
+		return math.Round(end.Sub(begin).Seconds()*10) / 10, left, nil
+	}
 	for i := range run.Steps {
 		s := &run.Steps[i]
 		s.First, s.Reachable = got.First[i], got.Steps[i]
 		s.Cost = money(float64(s.First) * s.Price)
 		run.Cost.Least += s.Cost
 		run.Cost.Most += float64(s.Reachable) * s.Price
-		if s.Rate > 0 {
-			s.Seconds = math.Round(float64(s.First)/s.Rate*10) / 10
-		}
 		// Steps over different accounts go on side by side; the campaign's own rate is
 		// of all of them together.
+		var left float64
+		if s.Seconds, left, err = takes(s.First, s.Rate); err != nil {
+			return run, err
+		}
 		run.Seconds = max(run.Seconds, s.Seconds)
+		late += left
 	}
 	if p.Rate > 0 {
-		run.Seconds = max(run.Seconds, math.Round(float64(run.Reachable)/p.Rate*10)/10)
+		took, left, err := takes(run.Reachable, p.Rate)
+		if err != nil {
+			return run, err
+		}
+		run.Seconds, late = max(run.Seconds, took), max(late, left)
 	}
 	run.Cost.Least, run.Cost.Most = money(run.Cost.Least), money(run.Cost.Most)
-	run.Duration = (time.Duration(run.Seconds) * time.Second).String()
+	run.Duration = seconds(run.Seconds).Round(time.Second).String()
 	for _, x := range stopped {
 		run.Problems = append(run.Problems, DryRunCount{x.Reason, run.Steps[x.Count].First})
+	}
+	if n := int64(math.Round(late)); n > 0 {
+		run.Problems = append(run.Problems, DryRunCount{"their turn comes after schedule.stop_at, so that they expire", n})
 	}
 	for _, x := range got.Problems {
 		run.Problems = append(run.Problems, DryRunCount{x.Reason, x.Count})

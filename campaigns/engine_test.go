@@ -35,7 +35,22 @@ type engine struct {
 
 func newEngine(t *testing.T) *engine {
 	t.Helper()
-	pool := dbtest.New(t)
+	// Two runners and two workers, and what the test asks.
+	config, err := pgxpool.ParseConfig(dbtest.New(t).Config().ConnString())
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.MaxConns = 16
+	return newEngineOn(t, config)
+}
+
+func newEngineOn(t *testing.T, config *pgxpool.Config) *engine {
+	t.Helper()
+	pool, err := pgxpool.NewWithConfig(context.WithoutCancel(t.Context()), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
 	store, err := db.New(pool, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -364,6 +379,52 @@ func TestEngineRetryAtTheEnd(t *testing.T) {
 	if state := scalar[string](e, `select state from campaigns where id = $1`, id); state != "running" {
 		t.Errorf("the campaign is %s with three recipients to be tried again", state)
 	}
+}
+
+// A runner that needs another connection when there is none lets go of what it has
+// locked: those who have the connections may wait for just that.
+func TestEngineWithoutConnections(t *testing.T) {
+	t.Parallel()
+	config, err := pgxpool.ParseConfig(dbtest.New(t).Config().ConnString())
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.MaxConns = 3
+	e := newEngineOn(t, config)
+	id := e.add(campaigns.Definition{Name: "poor", Content: text("hi"), Steps: []campaigns.Step{{AccountID: accountB}}}, 0, 30)
+	if err := e.do(id, "start"); err != nil {
+		t.Fatal(err)
+	}
+	outside, err := pgxpool.New(context.WithoutCancel(t.Context()), config.ConnString())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer outside.Close()
+	// Two of the three are somebody's who waits for the campaign's row, say.
+	var held [2]*pgxpool.Conn
+	for i := range held {
+		if held[i], err = e.pool.Acquire(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e.start()
+	// The third is the runner's, which needs a fourth to make the chats.
+	locked := func() (n int) {
+		if err := outside.QueryRow(t.Context(), `select count(*) from pg_locks l join pg_class c on c.oid = l.relation where c.relname = 'campaigns' and l.mode = 'RowShareLock'`).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	e.until("the runner has locked the campaign", 20*time.Second, func() bool { return locked() > 0 })
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if _, err := outside.Exec(ctx, `update campaigns set updated_at = now() where id = $1`, id); err != nil {
+		t.Fatalf("the campaign stays locked: %v", err)
+	}
+	for _, c := range held {
+		c.Release()
+	}
+	e.until("all are queued", 20*time.Second, func() bool { return scalar[int](e, `select count(*) from outbox`) == 30 })
 }
 
 // Events are kept until those have read them who must not miss any.

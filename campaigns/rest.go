@@ -59,6 +59,7 @@ type Deps struct {
 type API struct {
 	Deps
 	imports chan struct{} // a place for each import that runs
+	zones   zones
 }
 
 const (
@@ -75,7 +76,7 @@ const (
 
 // NewAPI returns an API.
 func NewAPI(deps Deps) *API {
-	return &API{deps, make(chan struct{}, maxImports)}
+	return &API{Deps: deps, imports: make(chan struct{}, maxImports)}
 }
 
 // Campaign is a campaign as the API shows it.
@@ -87,7 +88,8 @@ type Campaign struct {
 	Counts     switchboard.CampaignCounts `json:"counts" doc:"recipients by what has become of them"`
 	Steps      []StepCounts               `json:"steps" nullable:"false" doc:"the same by the step that they are at"`
 	Rate       float64                    `json:"rate" doc:"recipients per second that left the queue lately; 0 unless it is running"`
-	ETA        *time.Time                 `json:"eta" doc:"when the queue is empty at that rate; null when that can't be told"`
+	ETA        *time.Time                 `json:"eta" doc:"when the queue is empty at that rate and within the campaign's hours; null when that can't be told"`
+	Waiting    []Waiting                  `json:"waiting" nullable:"false" doc:"why a running campaign does not move on, as a whole or over an account; empty while it does"`
 	Rejected   int64                      `json:"rejected" doc:"rows of imports that were left out"`
 	Duplicates int64                      `json:"duplicates" doc:"rows of imports whose recipient was there already"`
 	Variables  []string                   `json:"variables" nullable:"false" doc:"that recipients have"`
@@ -105,32 +107,6 @@ type Campaign struct {
 type StepCounts struct {
 	Step   int                        `json:"step" doc:"from 0"`
 	Counts switchboard.CampaignCounts `json:"counts"`
-}
-
-func show(c switchboard.Campaign, now time.Time, whole bool) (Campaign, error) {
-	s := Campaign{ID: c.ID, Name: c.Name, State: c.State, Reason: c.Reason, Counts: c.Counts, Steps: []StepCounts{}, Rejected: c.Rejected, Duplicates: c.Duplicates, Variables: c.Variables,
-		CreatedBy: c.CreatedBy, CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt, StartAt: c.StartAt, StopAt: c.StopAt, StartedAt: c.StartedAt, FinishedAt: c.FinishedAt}
-	for i, counts := range c.Steps {
-		s.Steps = append(s.Steps, StepCounts{i, counts})
-	}
-	if s.Variables == nil {
-		s.Variables = []string{}
-	}
-	if c.State == switchboard.CampaignRunning && c.StartedAt != nil && c.RecentTime > 0 {
-		span := min(c.RecentTime, max(now.Sub(*c.StartedAt), time.Second))
-		s.Rate = float64(int64(float64(c.Recent)/span.Seconds()*10+0.5)) / 10
-		if s.Rate > 0 {
-			left := time.Duration(float64(c.Counts.Queued) / s.Rate * float64(time.Second))
-			s.ETA = new(now.Add(left).Truncate(time.Second).UTC())
-		}
-	}
-	if whole {
-		s.Definition = &Definition{}
-		if err := json.Unmarshal(c.Definition, s.Definition); err != nil {
-			return s, fmt.Errorf("reading the definition of campaign %s: %w", c.ID, err)
-		}
-	}
-	return s, nil
 }
 
 type body[T any] struct{ Body T }
@@ -300,11 +276,11 @@ func (a *API) add(ctx context.Context, in *addInput) (*body[Campaign], error) {
 	if c, err = a.Store.AddCampaign(ctx, o, c); err != nil {
 		return nil, err
 	}
-	return shown(c)
+	return a.shown(ctx, c)
 }
 
-func shown(c switchboard.Campaign) (*body[Campaign], error) {
-	s, err := show(c, time.Now(), true)
+func (a *API) shown(ctx context.Context, c switchboard.Campaign) (*body[Campaign], error) {
+	s, err := a.show(ctx, c, time.Now(), true)
 	if err != nil {
 		return nil, err
 	}
@@ -316,7 +292,7 @@ func (a *API) get(ctx context.Context, in *idInput) (*body[Campaign], error) {
 	if err != nil {
 		return nil, err
 	}
-	return shown(c)
+	return a.shown(ctx, c)
 }
 
 var errCursor = problem.New(http.StatusUnprocessableEntity, "invalid", "cursor: use the next_cursor of a page of the same query")
@@ -340,7 +316,7 @@ func (a *API) list(ctx context.Context, in *listInput) (*body[CampaignPage], err
 			page.NextCursor = new(base64.RawURLEncoding.EncodeToString([]byte(list[i-1].ID)))
 			break
 		}
-		s, err := show(c, time.Now(), false)
+		s, err := a.show(ctx, c, time.Now(), false)
 		if err != nil {
 			return nil, err
 		}
@@ -359,7 +335,7 @@ func (a *API) move(ctx context.Context, in *actionInput, action string) (*body[C
 		return nil, restapi.OverDaily(err)
 	}
 	a.Wake("campaigns")
-	return shown(c)
+	return a.shown(ctx, c)
 }
 
 func (a *API) retry(ctx context.Context, in *actionInput) (*body[RetriedCampaign], error) {
@@ -379,7 +355,7 @@ func (a *API) retry(ctx context.Context, in *actionInput) (*body[RetriedCampaign
 	if err != nil {
 		a.Log.WarnContext(ctx, "a retry goes on later", "campaign", in.ID, "error", err)
 	}
-	s, err := show(c, time.Now(), true)
+	s, err := a.show(ctx, c, time.Now(), true)
 	return &body[RetriedCampaign]{RetriedCampaign{n, s}}, err
 }
 

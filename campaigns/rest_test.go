@@ -55,13 +55,18 @@ type server struct {
 
 func serve(t testing.TB) *server {
 	t.Helper()
-	s := &server{t: t, store: openDB(t)}
+	return serveStore(t, openDB(t), testAccounts())
+}
+
+func serveStore(t testing.TB, store *db.DB, known accounts) *server {
+	t.Helper()
+	s := &server{t: t, store: store}
 	router := chi.NewRouter()
 	log := slog.New(slog.DiscardHandler)
 	api := campaigns.NewAPI(campaigns.Deps{Store: s.store, OpenImport: func(ctx context.Context, actor, id string) (campaigns.Import, error) {
 		return s.store.OpenImport(ctx, actor, id)
 	},
-		Accounts: testAccounts(), Log: log, Unavailable: db.IsUnavailable, Wake: func(topic string) {
+		Accounts: known, Log: log, Unavailable: db.IsUnavailable, Wake: func(topic string) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			if topic == "campaigns" {

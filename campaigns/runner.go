@@ -30,6 +30,7 @@ type RunStore interface {
 	SweepCampaign(ctx context.Context, campaignID string, status message.Status, reason string, limit int, decide func(round int, sends []queue.CampaignSend, now time.Time) queue.CampaignVerdict) (more bool, err error)
 	RecallCampaign(ctx context.Context, campaignID string) error
 	FoldCampaign(ctx context.Context, campaignID string) error
+	HoldUpCampaign(ctx context.Context, campaignID, reason string) error
 	SenderRules(ctx context.Context) ([]switchboard.SenderRule, error)
 }
 
@@ -257,6 +258,7 @@ func (r *Runner) round(ctx context.Context) (wait time.Duration, err error) {
 			if err != nil {
 				r.log.WarnContext(ctx, "campaign could not be ended; it will be", "campaign", c.ID, "error", err)
 			}
+			r.note(ctx, c, err)
 			soon(again)
 			continue
 		case c.State == "scheduled":
@@ -281,6 +283,7 @@ func (r *Runner) round(ctx context.Context) (wait time.Duration, err error) {
 		}
 		soon(quietWait)
 		if c.Taken >= c.Accepted && !c.Held && (c.Due == nil || c.Due.After(c.Now)) {
+			r.note(ctx, c, nil)
 			if byCampaign[c.ID] == 0 {
 				soon(ratedWait) // the last words on its messages are on their way
 			}
@@ -289,6 +292,7 @@ func (r *Runner) round(ctx context.Context) (wait time.Duration, err error) {
 		t, err := r.prepare(ctx, c)
 		if err != nil {
 			r.log.WarnContext(ctx, "campaign could not be moved on; it will be", "campaign", c.ID, "error", err)
+			r.note(ctx, c, err)
 			continue
 		}
 		active = append(active, t)
@@ -302,9 +306,33 @@ func (r *Runner) round(ctx context.Context) (wait time.Duration, err error) {
 			r.log.WarnContext(ctx, "campaign could not be moved on; it will be", "campaign", t.live.ID, "error", err)
 			again = time.Second
 		}
+		r.note(ctx, t.live, err)
 		soon(again)
 	}
 	return wait, ctx.Err()
+}
+
+// note keeps with the campaign why it could not be moved on, for those who ask, and
+// forgets it when it could.
+func (r *Runner) note(ctx context.Context, c queue.CampaignLive, err error) {
+	if ctx.Err() != nil || heldUp(err) == c.HeldUp {
+		return
+	}
+	if err := r.deps.Store.HoldUpCampaign(ctx, c.ID, heldUp(err)); err != nil {
+		r.log.WarnContext(ctx, "what holds a campaign up could not be noted; it will be", "campaign", c.ID, "error", err)
+	}
+}
+
+// heldUp is an error in words for those who look at a campaign.
+func heldUp(err error) string {
+	switch {
+	case err == nil:
+		return ""
+	case errors.Is(err, switchboard.ErrInvalid):
+		return err.Error()
+	default:
+		return "it can't be moved on, and is tried again; the log of the process with the workers says why"
+	}
 }
 
 // turn is a campaign's part in a round.

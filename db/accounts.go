@@ -72,7 +72,7 @@ func (d *DB) StoredAccounts(ctx context.Context) ([]channels.Stored, error) {
 		maps.Copy(settings, a.secrets)
 		stored[i] = channels.Stored{
 			Account: channels.Account{ID: a.ID, Platform: a.Platform, Name: a.Name, Settings: settings},
-			State:   string(a.State), Stamp: a.stamp + "/" + string(a.State),
+			State:   string(a.State), Reason: a.Reason, Stamp: a.stamp + "/" + string(a.State) + "/" + a.Reason,
 		}
 	}
 	return stored, nil

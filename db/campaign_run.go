@@ -70,7 +70,7 @@ func (d *DB) LiveCampaigns(ctx context.Context) ([]queue.CampaignLive, error) {
 func (d *DB) liveCampaigns(ctx context.Context) ([]queue.CampaignLive, error) {
 	rows, err := d.pool.Query(ctx, `select id, state, start_at, stop_at, accepted, taken, (select min(due_at) from campaign_recipients r where r.campaign_id = c.id and r.due_at is not null),
 			exists (select 1 from campaign_held h where h.campaign_id = c.id and (h.due_at is null or h.due_at <= now())),
-			coalesce(nullif(paced_until, '-infinity'), 'epoch'), (select coalesce(sum(delta), 0) from campaign_done where campaign_id = c.id), clock_timestamp()
+			coalesce(nullif(paced_until, '-infinity'), 'epoch'), (select coalesce(sum(delta), 0) from campaign_done where campaign_id = c.id), held_up, clock_timestamp()
 		from campaigns c where state in ('scheduled', 'running', 'paused') or (state = 'canceled' and finished_at is null) order by id`)
 	if err != nil {
 		return nil, fmt.Errorf("looking for campaigns to run: %w", err)
@@ -80,6 +80,14 @@ func (d *DB) liveCampaigns(ctx context.Context) ([]queue.CampaignLive, error) {
 		return nil, fmt.Errorf("looking for campaigns to run: %w", err)
 	}
 	return live, nil
+}
+
+// HoldUpCampaign notes why a campaign can't be moved on; "" when it can.
+func (d *DB) HoldUpCampaign(ctx context.Context, campaignID, reason string) error {
+	if _, err := d.pool.Exec(ctx, `update campaigns set held_up = $2 where id = $1`, campaignID, plainText(reason)); err != nil {
+		return fmt.Errorf("noting what holds campaign %s up: %w", campaignID, err)
+	}
+	return nil
 }
 
 // CampaignLoads returns how many messages of campaigns wait in the outbox.
@@ -107,7 +115,7 @@ func (d *DB) PumpCampaign(ctx context.Context, p *queue.CampaignPump) (out queue
 		for a, was := range before { // an attempt that was undone
 			*a = was
 		}
-		w := &pumping{d: d, tx: tx, p: p, origin: map[int64]campaignCount{}, counts: map[campaignCount]int64{}, chats: map[string]bool{}, people: map[int64]bool{}}
+		w := &pumping{d: d, tx: tx, p: p, origin: map[int64]campaignCount{}, counts: map[campaignCount]int64{}, chats: map[string]bool{}, people: map[int64]bool{}, quiet: map[time.Time]int64{}}
 		err := w.run(ctx)
 		out = w.out
 		return err
@@ -139,7 +147,8 @@ type pumping struct {
 	origin  map[int64]campaignCount // how recipients were counted
 	counts  map[campaignCount]int64
 	done    int64
-	stop    []string // messages that must not leave
+	stop    []string            // messages that must not leave
+	quiet   map[time.Time]int64 // recipients that were put off because of the hour, by until when
 
 	chats  map[string]bool // that get a message here
 	people map[int64]bool
@@ -498,6 +507,7 @@ func (w *pumping) address(ctx context.Context) error {
 		var wait time.Time
 		if t.until, t.again, wait = w.p.Hours(t.CampaignRecipient, w.now); !wait.IsZero() {
 			w.putOff(t, wait)
+			w.quiet[wait]++
 		}
 	}
 	if err := w.suppressed(ctx); err != nil {
@@ -781,8 +791,6 @@ func (w *pumping) places(ctx context.Context, targets []*target, accounts, homes
 		return rows.Err()
 	}
 	// By customer: at the account itself, elsewhere by their phone.
-	const chatOfCustomer = `coalesce((select ca.chat_id from chat_aliases ca where ca.account_id = k.account_id and ca.alias = k.external_id),
-		(select c.id from chats c where c.customer_id = k.id order by c.created_at limit 1))`
 	if len(index[0]) > 0 {
 		batch.Queue(`select `+placeColumns+` from unnest($1::int[], $2::uuid[]) r (i, address) join customers own on own.id = r.address
 			cross join lateral (select own.* where own.account_id = any($3) union all select k.* from phone_book p join customers k on k.id = p.customer_id
@@ -820,6 +828,8 @@ func (w *pumping) places(ctx context.Context, targets []*target, accounts, homes
 func (w *pumping) lists() []string { return append([]string{"global"}, w.p.Lists...) }
 
 const (
+	chatOfCustomer = `coalesce((select ca.chat_id from chat_aliases ca where ca.account_id = k.account_id and ca.alias = k.external_id),
+		(select c.id from chats c where c.customer_id = k.id order by c.created_at limit 1))`
 	placeColumns = `r.i, c.id, c.account_id, c.external_id, cu.phone, cu.reachable, cu.unreachable_reason,
 		exists (select 1 from address_health h where h.account_id = c.account_id and h.address = c.external_id and h.inactive_since is not null
 			and h.last_failure_at > coalesce(c.last_customer_message_at, '-infinity')),
@@ -830,6 +840,11 @@ const (
 		coalesce(c.last_customer_message_at, 'epoch')`
 	placeJoins = `join chats c on c.id = found.id join customers cu on cu.id = c.customer_id`
 )
+
+// secondConnection is how long the pump, which holds locks, waits for another
+// connection: all others of the pool may be waiting for these locks. It lets go of
+// them then, and tries again.
+const secondConnection = 2 * time.Second
 
 // makeCampaignChats makes chats of an account with people whom it does not know, in
 // a transaction of its own: a chat without messages does no harm.
@@ -853,7 +868,14 @@ func (d *DB) makeCampaignChats(ctx context.Context, accountID string, targets []
 	}
 	slices.Sort(locks)
 	locks = slices.Compact(locks)
-	return d.hotTx(ctx, func(tx pgx.Tx) error {
+	waiting, cancel := context.WithTimeout(ctx, secondConnection)
+	conn, err := d.hot.Acquire(waiting)
+	cancel()
+	if err != nil {
+		return fmt.Errorf("waiting for a second connection: %w", err)
+	}
+	defer conn.Release()
+	return txOn(ctx, conn, func(tx pgx.Tx) error {
 		for _, t := range targets {
 			t.fresh = nil // of an attempt that was undone
 		}
@@ -889,16 +911,34 @@ func (d *DB) makeCampaignChats(ctx context.Context, accountID string, targets []
 // personOf is a hash of who a target is: by the phone where there is one, so that
 // one person is one over all accounts, else by the chat.
 func personOf(t *target) int64 {
-	who := t.place.chatID
-	switch {
-	case t.Kind == 2:
-		who = t.Address
-	case t.place.phone != "":
-		who = t.place.phone
+	if t.Kind == queue.ByPhone {
+		return person(t.Address, "")
 	}
+	return person(t.place.phone, t.place.chatID)
+}
+
+func person(phone, chatID string) int64 {
 	h := fnv.New64a()
-	h.Write([]byte(who))
+	h.Write([]byte(cmp.Or(phone, chatID)))
 	return int64(h.Sum64())
+}
+
+// The messages of campaigns that count as got: by somebody among the recipients of
+// the same campaign, who is then there twice, and within a time, for the cap on
+// frequency. $1 is the campaign, r has a person and the recipient's n.
+const (
+	gotAny   = `s.status not in ('failed', 'expired', 'canceled')`
+	gotTwice = `exists (select 1 from campaign_sends s where s.person = r.person and s.campaign_id is not distinct from $1 and s.n <> r.n and ` + gotAny + `)`
+	gotCount = `(select count(*) from campaign_sends s where s.person = r.person and s.at > now() - $6::interval and (s.campaign_id, s.n) <> ($1, r.n) and ` + gotAny + `)`
+
+	twiceSQL  = `select r.i from unnest($2::int[], $3::bigint[], $4::bigint[]) r (i, person, n) where ` + gotTwice
+	enoughSQL = `select r.i from unnest($2::int[], $3::bigint[], $4::bigint[]) r (i, person, n) where $5 <= ` + gotCount
+)
+
+const reasonTwice = "the same person is another recipient of this campaign"
+
+func reasonEnough(count int, per time.Duration) string {
+	return fmt.Sprintf("got %d messages of campaigns within %v", count, per)
 }
 
 // frequencyLock is held by campaigns with a cap while they count and send, so that
@@ -929,13 +969,9 @@ func (w *pumping) spare(ctx context.Context) error {
 			return err
 		}
 	}
-	const counts = `s.status not in ('failed', 'expired', 'canceled')`
-	batch.Queue(`select r.i from unnest($2::int[], $3::bigint[], $4::bigint[]) r (i, person, n) where exists (
-		select 1 from campaign_sends s where s.person = r.person and s.campaign_id is not distinct from $1 and s.n <> r.n and `+counts+`)`, w.p.ID, index, people, numbers).Query(note(twice))
+	batch.Queue(twiceSQL, w.p.ID, index, people, numbers).Query(note(twice))
 	if w.p.Cap > 0 {
-		batch.Queue(`select r.i from unnest($2::int[], $3::bigint[], $4::bigint[]) r (i, person, n) where $5 <= (
-			select count(*) from campaign_sends s where s.person = r.person and s.at > now() - $6::interval and (s.campaign_id, s.n) <> ($1, r.n) and `+counts+`)`,
-			w.p.ID, index, people, numbers, w.p.Cap, w.p.CapPer).Query(note(enough))
+		batch.Queue(enoughSQL, w.p.ID, index, people, numbers, w.p.Cap, w.p.CapPer).Query(note(enough))
 	}
 	if err := w.tx.SendBatch(ctx, batch).Close(); err != nil {
 		return fmt.Errorf("counting what recipients got lately: %w", err)
@@ -943,9 +979,9 @@ func (w *pumping) spare(ctx context.Context) error {
 	for i, t := range open {
 		switch {
 		case w.people[t.person] || twice[int32(i)]:
-			t.reason = "the same person is another recipient of this campaign"
+			t.reason = reasonTwice
 		case enough[int32(i)]:
-			t.reason = fmt.Sprintf("got %d messages of campaigns within %v", w.p.Cap, w.p.CapPer)
+			t.reason = reasonEnough(w.p.Cap, w.p.CapPer)
 		case w.chats[t.place.chatID]:
 			w.putOff(t, w.now) // two numbers of one chat: one after the other
 			continue
@@ -1089,6 +1125,9 @@ func (w *pumping) write(ctx context.Context) error {
 		})
 	}
 	w.queueMoved(batch)
+	for at, n := range w.quiet {
+		batch.Queue(`insert into campaign_quiet (campaign_id, due_at, n) values ($1, $2, $3)`, p.ID, at, n)
+	}
 	if w.took || (p.Rate > 0 && len(ids) > 0) {
 		paced := w.paced
 		if p.Rate > 0 {

@@ -166,7 +166,69 @@ func campaignsIn(ctx context.Context, q querier, sql string, args ...any) ([]swi
 	if err != nil {
 		return nil, fmt.Errorf("counting recipients: %w", err)
 	}
-	return list, nil
+	if rows, err = q.Query(ctx, `select campaign_id, zone, n from campaign_zones where campaign_id = any($1)`, ids); err != nil {
+		return nil, fmt.Errorf("counting recipients by time zone: %w", err)
+	}
+	var zone string
+	if _, err = pgx.ForEachRow(rows, []any{&id, &zone, &n}, func() error {
+		if c := at[id]; c.Zones == nil {
+			c.Zones = map[string]int64{}
+		}
+		at[id].Zones[zone] = n
+		return nil
+	}); err != nil {
+		return nil, fmt.Errorf("counting recipients by time zone: %w", err)
+	}
+	return list, campaignRuns(ctx, q, list)
+}
+
+// limitsLong is how long an account's limit must be used up to be told of: so long
+// only when a platform asked for a pause, or a conversation's burst takes its turn.
+const limitsLong = 5 * time.Second
+
+// campaignRuns adds to running campaigns what holds them up. It looks at no
+// recipients, and at no more messages than the window in the outbox has.
+func campaignRuns(ctx context.Context, q querier, list []switchboard.Campaign) error {
+	at := map[string]*switchboard.CampaignRun{}
+	var ids []string
+	for i := range list {
+		if list[i].State == switchboard.CampaignRunning {
+			list[i].Run = &switchboard.CampaignRun{Outbox: map[string]int64{}, Busy: map[string]time.Time{}}
+			ids, at[list[i].ID] = append(ids, list[i].ID), list[i].Run
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	rows, err := q.Query(ctx, `select id, 'run', '', accepted - taken, null, held_up, exists (select 1 from nodes where 'workers' = any(roles) and seen_at > now() - $2::interval) from campaigns where id = any($1)
+		union all select campaign_id, 'quiet', '', sum(n)::bigint, due_at, '', false from campaign_quiet where campaign_id = any($1) and due_at > now() group by campaign_id, due_at
+		union all select o.campaign_id, 'outbox', o.account_id::text, o.n, case when l.tat > now() + $3::interval then l.tat end, '', false
+			from (select campaign_id, account_id, count(*) n from outbox where campaign_id = any($1) group by 1, 2) o left join limits l on l.key = 'account:' || o.account_id
+		order by 2, 5`, ids, nodeDeadAfter, limitsLong)
+	if err != nil {
+		return fmt.Errorf("looking what holds campaigns up: %w", err)
+	}
+	var id, what, account, reason string
+	var n int64
+	var until *time.Time
+	var workers bool
+	if _, err := pgx.ForEachRow(rows, []any{&id, &what, &account, &n, &until, &reason, &workers}, func() error {
+		r := at[id]
+		switch what {
+		case "run":
+			r.Fresh, r.HeldUp, r.Workers = max(n, 0), reason, workers
+		case "quiet":
+			r.Quiet = append(r.Quiet, switchboard.CampaignQuiet{Until: until.UTC(), Recipients: n})
+		case "outbox":
+			if r.Outbox[account] = n; until != nil {
+				r.Busy[account] = until.UTC()
+			}
+		}
+		return nil
+	}); err != nil {
+		return fmt.Errorf("looking what holds campaigns up: %w", err)
+	}
+	return nil
 }
 
 // campaignMoves are the changes of state, each a conditional update, so that of two
@@ -378,6 +440,7 @@ func (d *DB) PruneCampaigns(ctx context.Context, limit int) (more bool, err erro
 		}
 		batch := &pgx.Batch{}
 		batch.Queue(`delete from campaign_counts where campaign_id = $1`, id)
+		batch.Queue(`delete from campaign_zones where campaign_id = $1`, id)
 		batch.Queue(`delete from campaigns where id = $1`, id)
 		if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 			return fmt.Errorf("removing campaign: %w", err)

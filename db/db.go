@@ -275,9 +275,11 @@ func (d *DB) hotTx(ctx context.Context, do func(pgx.Tx) error) error {
 	return txOn(ctx, d.hot, do)
 }
 
-func txOn(ctx context.Context, pool conns, do func(pgx.Tx) error) error {
+func txOn(ctx context.Context, on interface {
+	Begin(context.Context) (pgx.Tx, error)
+}, do func(pgx.Tx) error) error {
 	for attempt := 1; ; attempt++ {
-		err := pgx.BeginFunc(ctx, pool, do)
+		err := pgx.BeginFunc(ctx, on, do)
 		if retryable(err) && attempt < 4 {
 			continue
 		}

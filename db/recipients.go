@@ -139,6 +139,17 @@ func (im *CampaignImport) Add(ctx context.Context, piece *queue.Recipients) erro
 		if _, err := tx.Exec(ctx, `insert into campaign_counts (campaign_id, status, delta) values ($1, 'queued', $2)`, im.id, len(piece.List)); err != nil {
 			return fmt.Errorf("counting: %w", err)
 		}
+		if len(piece.Zones) == 0 {
+			return nil
+		}
+		zones, counts := make([]string, 0, len(piece.Zones)), make([]int64, 0, len(piece.Zones))
+		for zone, n := range piece.Zones {
+			zones, counts = append(zones, zone), append(counts, n)
+		}
+		if _, err := tx.Exec(ctx, `insert into campaign_zones as z (campaign_id, zone, n) select $1, * from unnest($2::text[], $3::bigint[])
+			on conflict (campaign_id, zone) do update set n = z.n + excluded.n`, im.id, zones, counts); err != nil {
+			return fmt.Errorf("counting by time zone: %w", err)
+		}
 		return nil
 	})
 	if err != nil {

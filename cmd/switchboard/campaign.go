@@ -246,6 +246,21 @@ func printCampaign(w io.Writer, c campaigns.Campaign) {
 	if c.Rate > 0 {
 		fmt.Fprintf(w, "rate\t%.1f/s\n", c.Rate)
 	}
+	for _, x := range c.Waiting {
+		fmt.Fprintf(w, "waiting\t%s\n", waitingText(x))
+	}
+}
+
+// waitingText is why a campaign does not move on, in words.
+func waitingText(w campaigns.Waiting) string {
+	text := w.Reason
+	if w.AccountID != "" {
+		text += " (" + w.AccountID + ")"
+	}
+	if w.Until != nil {
+		text += ", until " + w.Until.Format(time.RFC3339)
+	}
+	return text
 }
 
 func printDryRun(w io.Writer, id string, d campaigns.DryRun) {

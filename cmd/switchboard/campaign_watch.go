@@ -68,8 +68,12 @@ type watcher struct {
 func (w *watcher) show(c campaigns.Campaign, now time.Time) {
 	text := progress(c, now)
 	if !w.terminal {
-		// The pace changes all the time; the counts are what a line is for.
+		// The pace changes all the time; the counts are what a line is for, and what
+		// holds them up.
 		counts := counted(c)
+		for _, x := range c.Waiting {
+			counts += x.AccountID + x.Reason
+		}
 		final := c.State == switchboard.CampaignDone || c.State == switchboard.CampaignCanceled
 		if counts != w.last && (final || now.Sub(w.at) >= watchLine) {
 			fmt.Fprintf(w.to, "%s %s\n", now.UTC().Format(time.RFC3339), text)
@@ -114,6 +118,14 @@ func progress(c campaigns.Campaign, now time.Time) string {
 	}
 	if c.ETA != nil {
 		text += " " + max(c.ETA.Sub(now), 0).Round(time.Second).String() + " left"
+	}
+	for i, x := range c.Waiting {
+		if i == 0 {
+			text += ", waiting: "
+		} else {
+			text += "; "
+		}
+		text += waitingText(x)
 	}
 	return text
 }

@@ -58,7 +58,8 @@ type CampaignLive struct {
 	Due        *time.Time // when the next of them is due
 	Held       bool       // messages of it wait beside the outbox
 	PacedUntil time.Time
-	Done       int64 // recipients
+	Done       int64  // recipients
+	HeldUp     string // why it could not be moved on, as it was last noted
 	Now        time.Time
 }
 

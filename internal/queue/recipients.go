@@ -1,5 +1,7 @@
 package queue
 
+import "time"
+
 // The kinds of a recipient's address, as the database has them.
 const (
 	ByCustomer   = 0 // a customer's id
@@ -21,6 +23,9 @@ type Recipients struct {
 	Rejected   int64 // rows that were left out, since the last piece
 	Duplicates int64
 	Variables  []string // names that no former piece had
+	// Zones counts List by the clock that they live by, "" being the campaign's; nil
+	// where it makes no difference.
+	Zones map[string]int64
 }
 
 // Once makes an action of a script happen once.
@@ -37,7 +42,9 @@ type Once struct {
 // Reach asks who of a campaign's recipients can be reached.
 type Reach struct {
 	Steps     []ReachStep
-	StopLists []string // besides the global one and the accounts'
+	StopLists []string      // besides the global one and the accounts'
+	Cap       int           // messages of campaigns to a person in CapPer; 0 is no limit
+	CapPer    time.Duration // see Cap
 }
 
 // ReachStep is a step's accounts and whom they can begin a chat with.

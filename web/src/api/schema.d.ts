@@ -1105,7 +1105,7 @@ export interface components {
             duplicates: number;
             /**
              * Format: date-time
-             * @description when the queue is empty at that rate; null when that can't be told
+             * @description when the queue is empty at that rate and within the campaign's hours; null when that can't be told
              */
             eta: string | null;
             /** Format: date-time */
@@ -1138,6 +1138,8 @@ export interface components {
             updated_at: string;
             /** @description that recipients have */
             variables: string[];
+            /** @description why a running campaign does not move on, as a whole or over an account; empty while it does */
+            waiting: components["schemas"]["Waiting"][];
         };
         CampaignCounts: {
             /** Format: int64 */
@@ -1358,7 +1360,7 @@ export interface components {
             recipients: number;
             /**
              * Format: double
-             * @description how long the first messages take at the allowed rates, quiet hours aside; the cascade's waits come on top
+             * @description how long the first messages take at the allowed rates and within the campaign's hours, from the start on (start_at, or now); the cascade's waits come on top
              */
             seconds: number;
             steps: components["schemas"]["DryRunStep"][];
@@ -1410,7 +1412,7 @@ export interface components {
             reachable: number;
             /**
              * Format: double
-             * @description first at that rate
+             * @description how long first takes at that rate, within the campaign's hours
              */
             seconds: number;
             /**
@@ -2119,6 +2121,21 @@ export interface components {
             detail?: unknown;
             /** @description received, stored, queued, attempt, sent, delivered, read, failed, expired, canceled, edited, deleted, file, shown */
             what: string;
+        };
+        Waiting: {
+            /** @description empty: as a whole */
+            account_id?: string;
+            /**
+             * Format: int64
+             * @description that wait in the account's outbox; more follow them
+             */
+            messages?: number;
+            reason: string;
+            /**
+             * Format: date-time
+             * @description when it goes on by itself
+             */
+            until?: string;
         };
     };
     responses: never;
