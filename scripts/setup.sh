@@ -268,6 +268,9 @@ if [ "$goal" = test ] || [ "$goal" = bench ] || [ "$goal" = chaos ]; then
 fi
 if [ "$goal" = test ]; then
 	gcc_ok || want "gcc libc6-dev" "a C compiler, for Go's race detector"
+	for program in curl jq python3; do
+		have "$program" || want "$program" "what the scripts in examples/ are written for: they are tested"
+	done
 	if ! chromium_path >/dev/null; then
 		need_chromium=yes
 		if have apt-get; then
