@@ -83,6 +83,7 @@ func (f *fetchWorker) Work(ctx context.Context, job *river.Job[queue.FetchArgs])
 	default:
 		w.metrics.fetches.WithLabelValues("retry").Inc()
 		w.log.InfoContext(ctx, "file could not be fetched yet", "file", file.ID, "attempt", job.Attempt, "error", err)
+		w.ring(ctx, queue.FetchQueue, fetchDelay(job.Attempt))
 		return err
 	}
 	w.metrics.fetches.WithLabelValues(string(stored.State)).Inc()

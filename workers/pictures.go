@@ -67,6 +67,7 @@ func (p *pictureWorker) Work(ctx context.Context, job *river.Job[queue.PictureAr
 		}
 	default:
 		w.metrics.pictures.WithLabelValues("retry").Inc()
+		w.ring(ctx, queue.PictureQueue, fetchDelay(job.Attempt))
 		return err // River repeats it
 	}
 	w.metrics.pictures.WithLabelValues(outcome).Inc()

@@ -122,7 +122,9 @@ func TestPictureJob(t *testing.T) {
 		"gone":                 {fetch: fetched{err: channels.ErrFileGone}, attempt: 3, finished: "[]"},
 	} {
 		g := &gallery{had: c.had, gone: c.gone, stored: map[string][]byte{}}
-		w := &Workers{deps: Deps{Store: g, Files: g, Accounts: c.fetch, Bus: noBus{}}, log: slog.New(slog.DiscardHandler), metrics: newMetrics(nil)}
+		stopping := make(chan struct{})
+		close(stopping) // nobody rings
+		w := &Workers{stopping: stopping, deps: Deps{Store: g, Files: g, Accounts: c.fetch, Bus: noBus{}}, log: slog.New(slog.DiscardHandler), metrics: newMetrics(nil)}
 		job := &river.Job[queue.PictureArgs]{Args: queue.PictureArgs{Key: "new", FileID: "f1"}}
 		job.JobRow = newOf(job.JobRow)
 		job.Attempt, job.MaxAttempts = max(c.attempt, 1), 5

@@ -14,8 +14,9 @@ import (
 // Names and pictures that updates don't carry are asked for after the messages are
 // stored, in goroutines of their own: a courtesy, like an acknowledgement. Whoever
 // is passed over comes with the next message. How much is bounded in three ways:
-// by profileSlots at once, by profileRate for an account, which leaves the platform's
-// patience to the messages, and by the queue of pictures (db.NotePicture).
+// by profileSlots at once and profileRoom that wait for them, by profileRate for an
+// account, which leaves the platform's patience to the messages, and by the queue of
+// pictures (db.NotePicture).
 const (
 	// profileAge is how long a customer's name and picture are believed.
 	profileAge = 6 * time.Hour
@@ -26,6 +27,10 @@ const (
 	profilesKept = 50_000
 	// profileSlots is how many are looked at at once.
 	profileSlots = 8
+	// profileRoom is how many wait for a slot or have one. Those who write at the same
+	// moment all have their turn, and a platform that hangs for profileTime each holds
+	// a hundred small goroutines.
+	profileRoom = 100
 	// profileRate and profileBurst are for an account and this process, in customers
 	// a second. VK allows a community 20 calls a second, sends included.
 	profileRate  = 10
@@ -38,7 +43,7 @@ type profileKey struct{ account, customer string }
 
 // profiles remembers who was looked at, and paces.
 type profiles struct {
-	slots chan struct{}
+	room, slots chan struct{}
 
 	mu    sync.Mutex
 	again map[profileKey]time.Time // not before
@@ -46,7 +51,7 @@ type profiles struct {
 }
 
 func newProfiles() *profiles {
-	return &profiles{slots: make(chan struct{}, profileSlots), again: map[profileKey]time.Time{}, tat: map[string]time.Time{}}
+	return &profiles{room: make(chan struct{}, profileRoom), slots: make(chan struct{}, profileSlots), again: map[profileKey]time.Time{}, tat: map[string]time.Time{}}
 }
 
 // take reports whether it is time to look at a customer and the account's turn,
@@ -129,12 +134,18 @@ func (w *Workers) lookAt(ctx context.Context, found []look) {
 			continue
 		}
 		select {
-		case w.profiles.slots <- struct{}{}:
+		case w.profiles.room <- struct{}{}:
 		default:
 			w.profiles.put(l.key, time.Time{})
 			return
 		}
 		w.acks.Go(func() {
+			defer func() { <-w.profiles.room }()
+			select {
+			case w.profiles.slots <- struct{}{}:
+			case <-w.stopping:
+				return
+			}
 			defer func() { <-w.profiles.slots }()
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), profileTime)
 			defer cancel()

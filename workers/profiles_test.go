@@ -3,6 +3,9 @@ package workers
 import (
 	"context"
 	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -117,4 +120,61 @@ func TestLooks(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
 	}
+}
+
+// crowd is a platform that answers when it is let, and a store that remembers whom
+// it answered about.
+type crowd struct {
+	learner
+	answer     chan struct{}
+	atOnce     atomic.Int32
+	mostAtOnce atomic.Int32
+	known      sync.Map
+}
+
+func (c *crowd) Profile(context.Context, string) (message.Profile, error) {
+	n := c.atOnce.Add(1)
+	defer c.atOnce.Add(-1)
+	for most := c.mostAtOnce.Load(); n > most && !c.mostAtOnce.CompareAndSwap(most, n); most = c.mostAtOnce.Load() {
+	}
+	<-c.answer
+	return message.Profile{}, nil
+}
+
+func (c *crowd) SaveProfile(_ context.Context, _ string, p message.Profile) (bool, error) {
+	c.known.Store(p.ID, nil)
+	return false, nil
+}
+
+// Customers who write at the same moment are all looked at, a few at a time; who
+// finds no room comes with the next message, and nobody waits when all ends.
+func TestProfilesOfACrowd(t *testing.T) {
+	t.Parallel()
+	c := &crowd{learner: learner{due: true}, answer: make(chan struct{})}
+	w := &Workers{cfg: Config{ProfileAge: profileAge}, deps: Deps{Store: c, Bus: noBus{}}, log: slog.New(slog.DiscardHandler), stopping: make(chan struct{}), profiles: newProfiles()}
+	var found []look
+	for i := range profileRoom + 20 {
+		found = append(found, look{key: profileKey{fmt.Sprint("account ", i%30), fmt.Sprint(i)}, asked: c})
+	}
+	w.lookAt(t.Context(), found)
+	close(c.answer)
+	w.acks.Wait()
+	for i, l := range found {
+		if _, known := c.known.Load(l.key.customer); known != (i < profileRoom) {
+			t.Errorf("customer %d: known %v", i, known)
+		}
+	}
+	if n := c.mostAtOnce.Load(); n > profileSlots {
+		t.Errorf("%d at once", n)
+	}
+	if !w.profiles.take(found[profileRoom].key, time.Now().Add(time.Minute), profileAge) {
+		t.Error("who found no room is not looked at with the next message")
+	}
+
+	for range profileSlots {
+		w.profiles.slots <- struct{}{}
+	}
+	w.lookAt(t.Context(), found[profileRoom+1:])
+	close(w.stopping)
+	w.acks.Wait()
 }

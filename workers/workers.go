@@ -150,6 +150,7 @@ type Workers struct {
 
 	stopping chan struct{} // closed when work should wind up
 	inFlight sync.Map      // chat id: a deliver job of this process is at it
+	rings    sync.Map      // ring: it is waited for
 	resting  atomic.Int32  // deliver jobs that wait for their time in their slots
 	acks     sync.WaitGroup
 	ackSlots chan struct{}
