@@ -606,7 +606,7 @@ func TestAddressesOfKeysAndPeople(t *testing.T) {
 		t.Errorf("a key without a list: %d %s", status, answer)
 	}
 	w.rest("PATCH", "/api/v1/api-keys/"+key.ID, root, map[string]any{"expires_at": time.Now().Add(time.Second)}, 200, nil)
-	eventually(t, 10*time.Second, "the key has expired", func() bool {
+	eventually(t, patience, "the key has expired", func() bool {
 		status, _ := from("198.51.100.1", "GET", "/api/v1/chats", key.Key, "")
 		return status == 401
 	})

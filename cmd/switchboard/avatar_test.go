@@ -13,7 +13,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -215,7 +214,7 @@ func TestCustomersPictures(t *testing.T) {
 	viber := w.account("viber", viberToken, nil)
 	w.account("vk", vkToken, map[string]string{"group_id": fmt.Sprint(community.GroupID())})
 	p.inbound = lookOn(w)
-	polled(t, "first long poll", 20*time.Second, func() bool { return len(community.Requests("groups.getLongPollServer")) > 0 })
+	polled(t, "first long poll", patience, func() bool { return len(community.Requests("groups.getLongPollServer")) > 0 })
 
 	var ann string // her id at Telegram
 	for _, spec := range []struct {
@@ -286,7 +285,7 @@ func TestCustomersPictures(t *testing.T) {
 	if status, body, _ := p.getFile(vito.kept, p.token); status != 200 || !bytes.Equal(body, other) || asked.Load() != 3 {
 		t.Errorf("Vito: %d %q after %d requests", status, body, asked.Load())
 	}
-	polled(t, "refusal of Vlad's address", 20*time.Second, func() bool { return p.outcomes("refused") == 1 })
+	polled(t, "refusal of Vlad's address", patience, func() bool { return p.outcomes("refused") == 1 })
 
 	// Nobody is asked for again, however much they write.
 	p.write()
@@ -358,13 +357,13 @@ func TestCustomersPictures(t *testing.T) {
 		if status, _, _ := p.getFile(former, p.token); status != 404 {
 			t.Errorf("%s: the former picture is %d", name, status)
 		}
-		polled(t, "removal of the former picture's bytes", 20*time.Second, func() bool { return !p.stored(former) })
+		polled(t, "removal of the former picture's bytes", patience, func() bool { return !p.stored(former) })
 	}
 	if _, body, _ := p.getFile(p.people["Ann"].kept, p.token); !bytes.Equal(body, p.theirs(ann, 1)) {
 		t.Error("Ann's new picture is not Telegram's")
 	}
 	// The same bytes under another address are not stored twice.
-	polled(t, "second look at Vito", 20*time.Second, func() bool { return asked.Load() == 4 && p.outcomes("same") == 1 })
+	polled(t, "second look at Vito", patience, func() bool { return asked.Load() == 4 && p.outcomes("same") == 1 })
 	if got := p.avatar(vito); got != vito.kept {
 		t.Errorf("Vito's picture moved from %s to %s", vito.kept, got)
 	}

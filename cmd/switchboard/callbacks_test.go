@@ -99,7 +99,7 @@ func TestSendOptions(t *testing.T) {
 	}
 	until := func(what string, ok func() bool) {
 		t.Helper()
-		for deadline := time.Now().Add(20 * time.Second); !ok(); <-time.After(20 * time.Millisecond) {
+		for deadline := time.Now().Add(patience); !ok(); <-time.After(20 * time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatalf("%s did not come true: %v", what, script.statuses)
 			}

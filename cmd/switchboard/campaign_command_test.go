@@ -100,7 +100,7 @@ func TestCampaignCommands(t *testing.T) {
 	}
 	p := w.spawn(map[string]string{"SWITCHBOARD_URL": w.http, "SWITCHBOARD_API_KEY": key, "SWITCHBOARD_DATABASE_URL": "postgres://nobody@127.0.0.1:1/none"},
 		"campaign", "send", table, "--account", accounts[0].ID, "--text", "Again {{name}}", "--watch", "--json")
-	if code := p.wait(t, 30*time.Second); code != 0 {
+	if code := p.wait(t, patience); code != 0 {
 		t.Fatalf("send over the API ended with %d: %s", code, p.logText())
 	}
 	if err := json.Unmarshal([]byte(p.output()), &made); err != nil || made.State != "done" || made.Counts.Total != 12 {
@@ -154,9 +154,9 @@ func TestCampaignDetach(t *testing.T) {
 		}
 	})
 	p := w.spawn(nil, "campaign", "send", table, "--account", "test viber", "--text", "Hello", "--watch")
-	eventually(t, 30*time.Second, "the campaign is seen to run", func() bool { return strings.Contains(p.logText(), "sent") })
+	eventually(t, patience, "the campaign is seen to run", func() bool { return strings.Contains(p.logText(), "sent") })
 	p.signal(syscall.SIGINT)
-	if code := p.wait(t, 10*time.Second); code != 0 || !strings.Contains(p.logText(), "the campaign goes on") {
+	if code := p.wait(t, patience); code != 0 || !strings.Contains(p.logText(), "the campaign goes on") {
 		t.Fatalf("after SIGINT: %d %s", code, p.logText())
 	}
 	var list struct{ Items []campaigns.Campaign }
@@ -210,7 +210,7 @@ func TestImportSurvivesKill(t *testing.T) {
 	}
 	// The killed process' last statement may end after it.
 	var before int
-	eventually(t, 10*time.Second, "the import's connection is gone", func() bool {
+	eventually(t, patience, "the import's connection is gone", func() bool {
 		var locked bool
 		return pool.QueryRow(t.Context(), `select exists (select 1 from pg_locks where locktype = 'advisory' and classid = $1)`, 0x636d7069).Scan(&locked) == nil && !locked
 	})

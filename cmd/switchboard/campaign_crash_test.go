@@ -196,7 +196,7 @@ func TestCampaignKilled(t *testing.T) {
 	for _, m := range all {
 		eventually(t, 90*time.Second, "the campaign is done", func() bool { state, _, err := m.state(); return err == nil && state == "done" })
 	}
-	eventually(t, 30*time.Second, "Viber's are read", func() bool { _, counts, err := all[0].state(); return err == nil && counts["read"] == n })
+	eventually(t, patience, "Viber's are read", func() bool { _, counts, err := all[0].state(); return err == nil && counts["read"] == n })
 	for i, m := range all {
 		for _, problem := range m.compare(pool, []string{"read", "sent"}[i]) {
 			t.Error(problem)

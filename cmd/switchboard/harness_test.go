@@ -276,7 +276,7 @@ func (w *world) connect(token string, cursor *string) *client {
 	go func() { defer close(done); c.read() }()
 	w.t.Cleanup(func() { ws.Close(); <-done })
 	// A hub that is short of time says so: the protocol is to try again.
-	for deadline := time.Now().Add(10 * time.Second); ; <-time.After(100 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; <-time.After(100 * time.Millisecond) {
 		err := c.try("hello", map[string]any{"cursor": cursor}, nil)
 		if err == nil {
 			return c
@@ -318,7 +318,7 @@ func (c *connection) read() {
 // until waits for cond, which is called under the client's lock.
 func (c *client) until(what string, cond func() bool) {
 	c.t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(patience)
 	for {
 		c.mu.Lock()
 		ok, changed, closed := cond(), c.changed, c.closed

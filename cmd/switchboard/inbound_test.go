@@ -210,7 +210,7 @@ func runInbound[C inboundCustomer](t *testing.T, in *inbound, newCustomer func(s
 			sent[i] = append(sent[i], s)
 		}
 	}
-	deadline := time.Now().Add(15 * time.Second) // for all together
+	deadline := time.Now().Add(patience) // for all together
 	for i, c := range cases {
 		skip := 0
 		if c.ours != nil {
@@ -459,7 +459,7 @@ func TestInboundTelegram(t *testing.T) {
 		c.SendText("one")
 		c.Block()
 		c.SendText("here again")
-		if !in.holds(10*time.Second, func(events []event) bool { got, _ := from(events, "back"); return len(got) == 3 }) {
+		if !in.holds(patience, func(events []event) bool { got, _ := from(events, "back"); return len(got) == 3 }) {
 			t.Fatal("three messages should have come")
 		}
 		in.op.mu.Lock()
@@ -486,7 +486,7 @@ func TestInboundTelegram(t *testing.T) {
 		in.op.message("update of an unknown kind", func(m *message.Message) bool {
 			return m.Unsupported == "purchased_paid_media" && m.Sender.Name == "buyer"
 		})
-		eventually(t, 10*time.Second, "the quarantine holds three", func() bool {
+		eventually(t, patience, "the quarantine holds three", func() bool {
 			var q struct{ Items []switchboard.Quarantined }
 			in.rest("GET", "/api/v1/quarantine", in.token, nil, 200, &q)
 			return len(q.Items) == 3
@@ -517,7 +517,7 @@ func TestInboundTelegramSeldom(t *testing.T) {
 	}
 	shows := func(name string, want ...string) (got []message.Message) {
 		t.Helper()
-		if !in.holds(10*time.Second, func(events []event) bool {
+		if !in.holds(patience, func(events []event) bool {
 			got, _ = from(events, name)
 			return strings.Join(texts(got), "|") == strings.Join(want, "|")
 		}) {
@@ -538,7 +538,7 @@ func TestInboundTelegramSeldom(t *testing.T) {
 	quiet := customer(simulator.CustomerSpec{FirstName: "quiet"})
 	quiet.SendText("before the quiet week")
 	shows("quiet", "1 before the quiet week")
-	eventually(t, 5*time.Second, "it is acknowledged", func() bool { return acct.Pending() == 0 })
+	eventually(t, patience, "it is acknowledged", func() bool { return acct.Pending() == 0 })
 	acct.SetNextUpdateID(1000)
 	quiet.SendText("after it")
 	quiet.SendText("and on")
@@ -558,7 +558,7 @@ func TestInboundTelegramSeldom(t *testing.T) {
 	}
 	shows("deleter", "1 one", "2 two", "3 three")
 	inject(`{"deleted_business_messages":{"business_connection_id":"bc1","chat":{"id":9002,"type":"private"},"message_ids":[10,12,99]}}`)
-	if !in.holds(10*time.Second, func(events []event) bool {
+	if !in.holds(patience, func(events []event) bool {
 		got, _ := from(events, "deleter")
 		return len(got) == 3 && got[0].DeletedAt != nil && got[1].DeletedAt == nil && got[2].DeletedAt != nil
 	}) {
@@ -604,7 +604,7 @@ func TestInboundTelegramWebhook(t *testing.T) {
 	}
 	for _, kind := range kinds {
 		var got []message.Message
-		in.holds(15*time.Second, func(events []event) bool { got, _ = from(events, kind); return len(got) >= 5 })
+		in.holds(patience, func(events []event) bool { got, _ = from(events, kind); return len(got) >= 5 })
 		for n, m := range got {
 			if m.Text != fmt.Sprint(n) || m.Seq != int64(n+1) {
 				t.Errorf("%s: message %d is %q with seq %d", kind, n, m.Text, m.Seq)
@@ -614,7 +614,7 @@ func TestInboundTelegramWebhook(t *testing.T) {
 			t.Fatalf("%s: %d messages, want 5", kind, len(got))
 		}
 	}
-	eventually(t, 15*time.Second, "every callback is acknowledged", func() bool { return acct.Pending() == 0 })
+	eventually(t, patience, "every callback is acknowledged", func() bool { return acct.Pending() == 0 })
 	for _, kind := range kinds {
 		in.op.mu.Lock()
 		got, _ := from(in.op.events, kind)
@@ -685,12 +685,12 @@ func TestInboundPollingFaults(t *testing.T) {
 		}
 	}
 	for i, c := range customers {
-		eventually(t, 10*time.Second, bots[i].name+" has struck", func() bool { f := w.sim.Faults()[i]; return f.Applied == f.Count })
+		eventually(t, patience, bots[i].name+" has struck", func() bool { f := w.sim.Faults()[i]; return f.Applied == f.Count })
 		for n := range 15 {
 			c.SendText(fmt.Sprint(15 + n))
 		}
 	}
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(patience)
 	for _, b := range bots {
 		var got []message.Message
 		var news map[string]int
@@ -704,7 +704,7 @@ func TestInboundPollingFaults(t *testing.T) {
 					t.Errorf("message %d = %q with seq %d, announced %d times", n, m.Text, m.Seq, news[m.ID])
 				}
 			}
-			eventually(t, 5*time.Second, "all are acknowledged", func() bool { return b.acct.Pending() == 0 })
+			eventually(t, patience, "all are acknowledged", func() bool { return b.acct.Pending() == 0 })
 			if h := in.history(got[0].ChatID); asJSON(h) != asJSON(got) {
 				t.Errorf("history is %s", asJSON(h))
 			}
@@ -740,7 +740,7 @@ func TestInboundRevokedToken(t *testing.T) {
 	in.op.message("first message", func(m *message.Message) bool { return m.Text == "one" })
 	acct.Set(simulator.AccountOptions{Revoked: new(true)})
 	c.SendText("two") // ends the poll that hangs; the next one is refused
-	eventually(t, 10*time.Second, "the account is paused", func() bool {
+	eventually(t, patience, "the account is paused", func() bool {
 		a := in.account(id)
 		return a.State == switchboard.AccountPaused && a.Reason != ""
 	})
@@ -789,7 +789,7 @@ func TestInboundRestart(t *testing.T) {
 	}
 	w = startOn(t, sim, base, database, key, func(*config.Config) {})
 	in = &inbound{world: w, token: in.token} // sessions outlive the process
-	eventually(t, 15*time.Second, "all have come", func() bool { return len(in.history(last.ChatID)) >= 20 && acct.Pending() == 0 })
+	eventually(t, patience, "all have come", func() bool { return len(in.history(last.ChatID)) >= 20 && acct.Pending() == 0 })
 	for n, m := range in.history(last.ChatID) {
 		if m.Text != fmt.Sprint(n) || m.Seq != int64(n+1) {
 			t.Errorf("message %d = %s", n, asJSON(m))
@@ -871,7 +871,7 @@ func TestInboundViber(t *testing.T) {
 			t.Fatal(err)
 		}
 		c.Open("")
-		got := c.WaitMessages(1, 5*time.Second)
+		got := c.WaitMessages(1, patience)
 		if len(got) != 1 || !got[0].Welcome || got[0].Text != "Hello! Ask us anything." || got[0].Sender != "Shop" || c.WelcomeError() != "" {
 			t.Errorf("the customer is greeted with %s %s", asJSON(got), c.WelcomeError())
 		}
@@ -1054,7 +1054,7 @@ func TestInboundDatabaseAway(t *testing.T) {
 	}
 	l.Heal()
 	tgc.SendText("after")
-	eventually(t, 20*time.Second, "the retried callback is taken", func() bool { return say("5881234567890123457", "during") == 200 })
+	eventually(t, patience, "the retried callback is taken", func() bool { return say("5881234567890123457", "during") == 200 })
 	if got := say("5881234567890123457", "during"); got != 200 {
 		t.Errorf("once more: %d", got)
 	}
@@ -1062,7 +1062,7 @@ func TestInboundDatabaseAway(t *testing.T) {
 		t.Errorf("after: %d", got)
 	}
 	for _, chat := range []string{chat, polledChat} {
-		eventually(t, 20*time.Second, "all three have come", func() bool { return len(in.history(chat)) >= 3 })
+		eventually(t, patience, "all three have come", func() bool { return len(in.history(chat)) >= 3 })
 		for i, m := range in.history(chat) {
 			if want := []string{"before", "during", "after", "too much"}[i]; m.Text != want || m.Seq != int64(i+1) {
 				t.Errorf("message %d = %s, want %q", i+1, asJSON(m), want)
@@ -1106,11 +1106,11 @@ func TestInboundCannotBeWritten(t *testing.T) {
 	c.SendText("two")
 	began := time.Now()
 	// Longer than an idle lane is held.
-	eventually(t, 10*time.Second, "the lane has failed for 4 s", func() bool { return acct.Pending() == 0 && time.Since(began) > 4*time.Second })
+	eventually(t, patience, "the lane has failed for 4 s", func() bool { return acct.Pending() == 0 && time.Since(began) > 4*time.Second })
 	const transactions = `select xact_commit + xact_rollback from pg_stat_database where datname = current_database()`
 	before := query(transactions)
 	from := time.Now()
-	eventually(t, 10*time.Second, "statistics have been written", func() bool { return time.Since(from) > 1500*time.Millisecond })
+	eventually(t, patience, "statistics have been written", func() bool { return time.Since(from) > 1500*time.Millisecond })
 	if n := query(transactions) - before; n > 1000 {
 		t.Errorf("%d transactions in %v, for one update that can't be written", n, time.Since(from))
 	}
@@ -1126,7 +1126,7 @@ func TestInboundCannotBeWritten(t *testing.T) {
 	}
 	in = &inbound{world: startOn(t, sim, base, database, key, func(*config.Config) {}), token: in.token}
 	c.SendText("three")
-	eventually(t, 20*time.Second, "all three are there", func() bool { return len(in.history(chat)) == 3 })
+	eventually(t, patience, "all three are there", func() bool { return len(in.history(chat)) == 3 })
 	for i, m := range in.history(chat) {
 		if m.Text != []string{"one", "two", "three"}[i] || m.Seq != int64(i+1) {
 			t.Errorf("message %d = %s", i+1, asJSON(m))
@@ -1276,7 +1276,7 @@ func TestInboundOrder(t *testing.T) {
 	all.Wait()
 	chats := map[string]string{}
 	seen := map[string][]message.Message{}
-	in.holds(20*time.Second, func(events []event) bool {
+	in.holds(patience, func(events []event) bool {
 		n := 0
 		for _, e := range events {
 			if e.Type == "message.new" {

@@ -269,14 +269,14 @@ func TestInfobipOutbound(t *testing.T) {
 	})
 	t.Run("typing", func(t *testing.T) {
 		d.op.call("chat.typing", object{"chat_id": d.chat}, nil)
-		polled(t, "typing", 5*time.Second, func() bool { return len(d.acct.Requests("events")) == 1 })
+		polled(t, "typing", patience, func() bool { return len(d.acct.Requests("events")) == 1 })
 	})
 	t.Run("the customer can't be written to", func(t *testing.T) {
 		if _, err := d.who.Do("block", simulator.InfobipAction{}); err != nil {
 			t.Fatal(err)
 		}
 		d.fails(d.chat, "blocked", object{"kind": "text", "text": "hello?"}, message.ErrRecipient, "7003")
-		polled(t, "unreachable customer", 10*time.Second, func() bool {
+		polled(t, "unreachable customer", patience, func() bool {
 			var chat switchboard.Chat
 			d.rest("GET", "/api/v1/chats/"+d.chat, d.token, nil, 200, &chat)
 			return !chat.Customer.Reachable
@@ -382,7 +382,7 @@ func TestInfobipStart(t *testing.T) {
 	d.fails(chat.ID, "too early", object{"kind": "text", "text": "good morning"}, message.ErrInvalid, "7010")
 	d.fails(chat.ID, "unknown template", object{"kind": "template", "template": object{"name": "nonesuch", "language": "ru"}}, message.ErrInvalid, "7009")
 	d.op.send(object{"chat_id": chat.ID, "client_id": "template", "kind": "template", "template": object{"name": "hello", "language": "ru", "parameters": []string{"Anna"}}})
-	if m := friend.WaitMessages(1, 10*time.Second); len(m) != 1 || m[0].Text != "hello: Anna" {
+	if m := friend.WaitMessages(1, patience); len(m) != 1 || m[0].Text != "hello: Anna" {
 		t.Fatalf("the friend sees %+v", m)
 	}
 	friend.SendText("good evening")
@@ -391,7 +391,7 @@ func TestInfobipStart(t *testing.T) {
 	}
 	known()
 	d.op.send(object{"chat_id": chat.ID, "client_id": "now", "kind": "text", "text": "good night"})
-	if m := friend.WaitMessages(2, 10*time.Second); len(m) != 2 || m[1].Text != "good night" {
+	if m := friend.WaitMessages(2, patience); len(m) != 2 || m[1].Text != "good night" {
 		t.Errorf("the friend sees %+v", m)
 	}
 	d.fails(begin("+79990000000").ID, "nobody", object{"kind": "text", "text": "anybody?"}, message.ErrRecipient, "7002")
@@ -413,7 +413,7 @@ func TestInfobipScriptStarts(t *testing.T) {
 	type object = map[string]any
 	d.rest("POST", "/api/v1/messages", key, object{"account_id": d.account, "to": object{"phone": "+79261234569"},
 		"kind": "template", "template": object{"name": "hello", "language": "ru", "parameters": []string{"Anna"}}}, 202, nil)
-	if m := friend.WaitMessages(1, 10*time.Second); len(m) != 1 || m[0].Text != "hello: Anna" {
+	if m := friend.WaitMessages(1, patience); len(m) != 1 || m[0].Text != "hello: Anna" {
 		t.Fatalf("the friend sees %+v", m)
 	}
 	friend.SendText("good evening")
@@ -470,7 +470,7 @@ func TestInfobipFaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.op.call("message.send", map[string]any{"chat_id": d.chat, "client_id": "revoked", "kind": "text", "text": "later"}, nil)
-	polled(t, "paused account", 20*time.Second, func() bool { return d.inbound.account(d.account).State == switchboard.AccountPaused })
+	polled(t, "paused account", patience, func() bool { return d.inbound.account(d.account).State == switchboard.AccountPaused })
 }
 
 // Who has not the user and the password is not believed.
@@ -537,7 +537,7 @@ func TestInfobipHiddenPhone(t *testing.T) {
 		t.Errorf("by phone: %s", asJSON(started.Chat))
 	}
 	d.op.send(map[string]any{"chat_id": asked.ChatID, "client_id": "again", "kind": "text", "text": "hello again"})
-	if all := who.WaitMessages(2, 10*time.Second); len(all) != 2 || all[1].Text != "hello again" {
+	if all := who.WaitMessages(2, patience); len(all) != 2 || all[1].Text != "hello again" {
 		t.Errorf("the customer sees %+v", all)
 	}
 }
@@ -564,7 +564,7 @@ func TestInfobipReports(t *testing.T) {
 		sent := d.op.send(map[string]any{"chat_id": d.chat, "client_id": c.name, "kind": "text", "text": c.name})
 		d.op.message("read "+c.name, func(m *message.Message) bool { return m.ID == sent.ID && m.Status == message.StatusRead })
 		if i == 0 { // delivered is on its way still
-			polled(t, "late report", 10*time.Second, func() bool { return len(d.acct.Callbacks("DELIVERY")) == 1 && d.acct.Pending() == 0 })
+			polled(t, "late report", patience, func() bool { return len(d.acct.Callbacks("DELIVERY")) == 1 && d.acct.Pending() == 0 })
 		}
 	}
 	d.who.SendText("all seen")

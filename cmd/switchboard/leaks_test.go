@@ -155,7 +155,7 @@ func TestNothingLeaks(t *testing.T) {
 	}
 	secrets["wrong password"] = "wrong-password-of-somebody"
 	w.rest("POST", "/api/v1/messages", apikey.Key, map[string]any{"account_id": accounts[0], "to": map[string]string{"phone": phone}, "text": words}, 422, nil)
-	polled(t, "poison in quarantine", 10*time.Second, func() bool {
+	polled(t, "poison in quarantine", patience, func() bool {
 		_, _, answer := w.ask("GET", "/api/v1/quarantine", token, "")
 		return strings.Contains(answer, words)
 	})
@@ -163,7 +163,7 @@ func TestNothingLeaks(t *testing.T) {
 		ask("GET", "/api/v1/"+path, "")
 	}
 	// A while with accounts that can't be polled, and the end.
-	polled(t, "a failed poll in the log", 10*time.Second, func() bool { return strings.Contains(logged.String(), "poll failed") })
+	polled(t, "a failed poll in the log", patience, func() bool { return strings.Contains(logged.String(), "poll failed") })
 	if err := w.stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -210,7 +210,7 @@ func TestCommandLineShowsNoCodes(t *testing.T) {
 	}
 	token := w.operator("root", switchboard.RoleAdmin)
 	var q struct{ Items []switchboard.Quarantined }
-	polled(t, "poison in quarantine", 10*time.Second, func() bool {
+	polled(t, "poison in quarantine", patience, func() bool {
 		w.rest("GET", "/api/v1/quarantine", token, nil, http.StatusOK, &q)
 		return len(q.Items) == 1
 	})

@@ -4,7 +4,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"switchboard/message"
 	"switchboard/simulator"
@@ -29,11 +28,11 @@ func TestLimitsChange(t *testing.T) {
 
 	fault := d.fault(simulator.Fault{Kind: simulator.FaultError, Platform: "telegram", Method: "sendMessage", After: 1})
 	m := d.post(c, map[string]any{"kind": "text", "text": whole, "client_id": "long"})
-	polled(t, "first part and the failure of the second", 10*time.Second, func() bool {
+	polled(t, "first part and the failure of the second", patience, func() bool {
 		return len(c.texts()) == 1 && len(d.requests(c, "sendMessage")) > 1
 	})
 	d.rest("PATCH", "/api/v1/accounts/"+d.accounts["telegram"], d.token, map[string]any{"settings": map[string]string{"text_limit": "4000"}}, 200, nil)
-	polled(t, "new limit", 10*time.Second, func() bool { return limit() == 4000 })
+	polled(t, "new limit", patience, func() bool { return limit() == 4000 })
 	d.sim.ClearFaults(fault)
 	d.reaches(m.ID, message.StatusSent)
 	next := d.post(c, map[string]any{"kind": "text", "text": whole, "client_id": "next"})

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
-	"time"
 
 	"switchboard/message"
 	"switchboard/simulator"
@@ -222,7 +221,7 @@ func vkParty(w *world) *party {
 		},
 	}
 	// What is written before the first cursor is stored belongs to the time before the account.
-	polled(w.t, "first long poll", 20*time.Second, func() bool { return len(acct.Requests("groups.getLongPollServer")) > 0 })
+	polled(w.t, "first long poll", patience, func() bool { return len(acct.Requests("groups.getLongPollServer")) > 0 })
 	return p
 }
 

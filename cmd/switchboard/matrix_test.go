@@ -17,7 +17,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"switchboard"
 	"switchboard/channels/channeltest"
@@ -583,7 +582,7 @@ func proofs() map[string]proof {
 			if d, ok := p.does[row]; ok {
 				p.sees(who, chat, d.do)
 			}
-			polled(p.t, "picture of the customer", 20*time.Second, func() bool { return p.chatNow(chat).Customer.Avatar != "" })
+			polled(p.t, "picture of the customer", patience, func() bool { return p.chatNow(chat).Customer.Avatar != "" })
 		}, func(p *party, _ string) {
 			_, chat := p.talk(simulator.CustomerSpec{Avatar: true})
 			if c := p.chatNow(chat).Customer; c.Avatar != "" {
@@ -636,7 +635,7 @@ func proofs() map[string]proof {
 // shows waits until a customer sees what is wanted.
 func (p *party) shows(who human, ok func([]simulator.Message) bool) (seen []simulator.Message) {
 	p.t.Helper()
-	polled(p.t, "message at the customer", 20*time.Second, func() bool { seen = who.Messages(); return ok(seen) })
+	polled(p.t, "message at the customer", patience, func() bool { seen = who.Messages(); return ok(seen) })
 	return seen
 }
 
@@ -715,7 +714,7 @@ func deletesTheirs(p *party, row string) {
 	m, _ := p.sees(p.who, p.chat, func(w human) (simulator.Sent, error) { return w.SendText("my card is 4111"), nil })
 	since := p.now()
 	p.op.call("message.delete", object{"message_id": m.ID}, nil)
-	polled(p.t, "deletion at the platform", 20*time.Second, func() bool { return len(p.received(since, nil)) > 0 })
+	polled(p.t, "deletion at the platform", patience, func() bool { return len(p.received(since, nil)) > 0 })
 	p.got(row, since, p.names(p.who, &m))
 	if m, _ := p.stored(m.ID); m.DeletedAt == nil || m.Status != message.StatusReceived {
 		p.t.Errorf("the message is %s", asJSON(m))

@@ -231,7 +231,7 @@ func TestMFMSOutbound(t *testing.T) {
 			}
 		})
 	}
-	polled(t, "fetched files", 10*time.Second, func() bool {
+	polled(t, "fetched files", patience, func() bool {
 		return !slices.ContainsFunc(d.who.Messages(), func(m simulator.Message) bool {
 			return strings.Contains(string(m.Raw), "attachmentUrl") && len(m.Files) == 0
 		})
@@ -257,7 +257,7 @@ func TestMFMSOutbound(t *testing.T) {
 		if failed.Error == nil || failed.Error.Kind != message.ErrRecipient || failed.Error.Code != "user-blocked" {
 			t.Errorf("error = %+v", failed.Error)
 		}
-		polled(t, "unreachable customer", 10*time.Second, func() bool {
+		polled(t, "unreachable customer", patience, func() bool {
 			var chat switchboard.Chat
 			d.rest("GET", "/api/v1/chats/"+d.chat, d.token, nil, 200, &chat)
 			return !chat.Customer.Reachable
@@ -338,7 +338,7 @@ func TestMFMSStart(t *testing.T) {
 	friend := d.acct.Customer("79261234568")
 	chat := start(map[string]any{"phone": "+79261234568"})
 	sent := d.op.send(map[string]any{"chat_id": chat.ID, "client_id": "first", "kind": "text", "text": "good morning"})
-	if m := friend.WaitMessages(1, 10*time.Second); len(m) != 1 || m[0].Text != "good morning" {
+	if m := friend.WaitMessages(1, patience); len(m) != 1 || m[0].Text != "good morning" {
 		t.Errorf("the friend sees %+v", m)
 	}
 	d.op.message("read", func(m *message.Message) bool { return m.ID == sent.ID && m.Status == message.StatusRead })
@@ -413,7 +413,7 @@ func TestMFMSFaults(t *testing.T) {
 	if len(texts) != 8 {
 		t.Errorf("messages = %v", texts)
 	}
-	polled(t, "refused stranger", 10*time.Second, func() bool {
+	polled(t, "refused stranger", patience, func() bool {
 		return slices.ContainsFunc(d.acct.Callbacks("message"), func(c simulator.Callback) bool { return c.Status == 403 })
 	})
 }
@@ -468,7 +468,7 @@ func TestMFMSWebhook(t *testing.T) {
 			t.Errorf("%s: %d", method, res.StatusCode)
 		}
 	}
-	polled(t, "update in quarantine", 10*time.Second, func() bool {
+	polled(t, "update in quarantine", patience, func() bool {
 		var q struct{ Items []json.RawMessage }
 		d.rest("GET", "/api/v1/quarantine", d.token, nil, 200, &q)
 		return len(q.Items) == 2
@@ -656,7 +656,7 @@ func TestHPXFaults(t *testing.T) {
 	if failed := reach(send("hello?"), message.StatusFailed); failed.Error == nil || failed.Error.Code != "user-blocked" {
 		t.Errorf("error = %+v", failed.Error)
 	}
-	polled(t, "unreachable customer", 10*time.Second, func() bool {
+	polled(t, "unreachable customer", patience, func() bool {
 		var chat switchboard.Chat
 		d.rest("GET", "/api/v1/chats/"+d.chat, d.token, nil, 200, &chat)
 		return !chat.Customer.Reachable
@@ -664,7 +664,7 @@ func TestHPXFaults(t *testing.T) {
 
 	fault(simulator.Fault{Kind: simulator.FaultUnauthorized, Method: method})
 	send("who are you?")
-	polled(t, "paused account", 10*time.Second, func() bool {
+	polled(t, "paused account", patience, func() bool {
 		var account switchboard.Account
 		d.rest("GET", "/api/v1/accounts/"+d.account, d.token, nil, 200, &account)
 		return account.State == switchboard.AccountPaused && strings.Contains(account.Reason, "error-auth")

@@ -413,7 +413,7 @@ func TestOKFaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.op.call("message.send", map[string]any{"chat_id": d.chat, "client_id": "expired", "kind": "text", "text": "later"}, nil)
-	polled(t, "paused account", 20*time.Second, func() bool { return d.inbound.account(d.account).State == switchboard.AccountPaused })
+	polled(t, "paused account", patience, func() bool { return d.inbound.account(d.account).State == switchboard.AccountPaused })
 }
 
 // Who does not know the secret is not believed.
@@ -458,7 +458,7 @@ func TestOKUpkeep(t *testing.T) {
 	who := acct.Customer("")
 	who.SendText("heard")
 	in := lookOn(w)
-	polled(t, "heard message", 10*time.Second, func() bool { return acct.Pending() == 0 })
+	polled(t, "heard message", patience, func() bool { return acct.Pending() == 0 })
 	if err := w.stop(); err != nil {
 		t.Fatal(err)
 	}

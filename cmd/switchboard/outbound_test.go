@@ -168,6 +168,10 @@ func (d *desk) message(id string) (m message.Message, timeline []switchboard.Tim
 	return r.Message, r.Timeline
 }
 
+// patience is how long a test waits for what takes a second or a few: machines that
+// do everything at once are slow, and only a failure waits for its end.
+const patience = time.Minute
+
 // polled polls cond until it holds.
 func polled(t *testing.T, what string, within time.Duration, cond func() bool) {
 	t.Helper()
@@ -484,7 +488,7 @@ func TestOutboundChanges(t *testing.T) {
 	changed := func(m message.Message, calls int) message.Message {
 		t.Helper()
 		var got message.Message
-		polled(t, "change at the platform", 10*time.Second, func() bool {
+		polled(t, "change at the platform", patience, func() bool {
 			got, _ = d.message(m.ID)
 			return len(d.requests(tg)) >= calls || got.Error != nil
 		})
@@ -1055,7 +1059,7 @@ func TestOutboundEnds(t *testing.T) {
 		// A report that came between the answer and our note of it is put in
 		// within 6 s.
 		want := map[string]string{"none": "queued sent", "delivered": "delivered queued sent", "seen": "delivered queued read sent", "failed": "failed queued sent"}[receipts]
-		polled(t, "timeline "+want+" with receipts "+receipts, 15*time.Second, func() bool {
+		polled(t, "timeline "+want+" with receipts "+receipts, patience, func() bool {
 			stored, timeline := d.message(m.ID)
 			var steps []string
 			for i, e := range timeline {
@@ -1077,14 +1081,14 @@ func TestOutboundEnds(t *testing.T) {
 	seen := len(d.sim.Viber(viberToken).Callbacks("seen"))
 	d.fault(simulator.Fault{Kind: simulator.FaultCutAfter, Customer: early.id, Count: 1})
 	m := d.post(early, map[string]any{"kind": "text", "text": "early"})
-	polled(t, "receipts", 10*time.Second, func() bool { return len(d.sim.Viber(viberToken).Callbacks("seen")) >= seen+2 })
+	polled(t, "receipts", patience, func() bool { return len(d.sim.Viber(viberToken).Callbacks("seen")) >= seen+2 })
 	d.reaches(m.ID, message.StatusRead)
 
 	// A customer who has had too much without answering: the chat waits, for
 	// their answer or the next hour, and no other chat does.
 	d.fault(simulator.Fault{Kind: simulator.FaultThrottle, Customer: vb.id, Code: 12, Count: 1})
 	held := d.post(vb, map[string]any{"kind": "text", "text": "held for an answer"})
-	polled(t, "refused attempt", 10*time.Second, func() bool { _, timeline := d.message(held.ID); return len(timeline) > 1 })
+	polled(t, "refused attempt", patience, func() bool { _, timeline := d.message(held.ID); return len(timeline) > 1 })
 	d.op.send(map[string]any{"chat_id": early.chat, "kind": "text", "text": "to somebody else"})
 	if got, _ := d.message(held.ID); got.Status.Rank() >= message.StatusSent.Rank() {
 		t.Errorf("held for an answer, but %s", got.Status)
@@ -1104,7 +1108,7 @@ func TestOutboundEnds(t *testing.T) {
 		waiting = append(waiting, d.post(to, map[string]any{"kind": "text", "text": "held 1"}), d.post(to, map[string]any{"kind": "text", "text": "held 2"}))
 	}
 	for platform, id := range d.accounts {
-		polled(t, "pause of the "+platform+" account", 15*time.Second, func() bool {
+		polled(t, "pause of the "+platform+" account", patience, func() bool {
 			var a switchboard.Account
 			d.rest("GET", "/api/v1/accounts/"+id, d.token, nil, 200, &a)
 			return a.State == switchboard.AccountPaused && a.Reason != ""
@@ -1120,7 +1124,7 @@ func TestOutboundEnds(t *testing.T) {
 		d.rest("POST", "/api/v1/accounts/"+id+"/resume", d.token, nil, 204, nil)
 	}
 	for _, to := range []*customer{tg, vb} {
-		polled(t, "held messages on "+to.platform, 20*time.Second, func() bool { return slices.Contains(to.texts(), "held 2") })
+		polled(t, "held messages on "+to.platform, patience, func() bool { return slices.Contains(to.texts(), "held 2") })
 		if got := to.texts(); !slices.Equal(got[len(got)-2:], []string{"held 1", "held 2"}) {
 			t.Errorf("%s: after the repair the customer got %q", to.platform, got[len(got)-2:])
 		}
@@ -1191,7 +1195,7 @@ func TestOutboundRate(t *testing.T) {
 		if i == 0 {
 			want = 5
 		}
-		if got := c.WaitMessages(want, 15*time.Second); len(got) != want {
+		if got := c.WaitMessages(want, patience); len(got) != want {
 			t.Fatalf("customer %d got %d messages", i, len(got))
 		}
 	}
@@ -1330,7 +1334,7 @@ func TestOutboundStart(t *testing.T) {
 	if second.ID == first.ID {
 		t.Error("two keys gave one message")
 	}
-	polled(t, "script's messages", 10*time.Second, func() bool { m, _ := d.message(second.ID); return m.Status == message.StatusSent })
+	polled(t, "script's messages", patience, func() bool { m, _ := d.message(second.ID); return m.Status == message.StatusSent })
 	var got []string
 	for _, m := range known.Messages() {
 		got = append(got, m.Text)

@@ -140,7 +140,7 @@ func TestPanicsAreContained(t *testing.T) {
 		t.Errorf("the message behind it is %s", m.Status)
 	}
 	for _, call := range []string{"Poll", "Decode", "Acknowledge", "Fetch", "Profile", "Typing", "Plan", "Send"} {
-		eventually(t, 15*time.Second, fmt.Sprint("a call of ", call), func() bool { return f.calls(call) > 0 })
+		eventually(t, patience, fmt.Sprint("a call of ", call), func() bool { return f.calls(call) > 0 })
 	}
 	// The job that panicked is kept for another attempt, with what happened.
 	conn, err := pgx.Connect(t.Context(), w.database)
@@ -148,7 +148,7 @@ func TestPanicsAreContained(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close(context.Background())
-	eventually(t, 10*time.Second, "the job's error", func() bool {
+	eventually(t, patience, "the job's error", func() bool {
 		var state, what string
 		err := conn.QueryRow(t.Context(), `select state::text, errors[1]->>'error' from river_job where kind = 'fetch' and cardinality(errors) > 0`).Scan(&state, &what)
 		return err == nil && slices.Contains([]string{"retryable", "available", "scheduled"}, state) && strings.Contains(what, "a bug in Fetch")

@@ -173,7 +173,7 @@ func (p *process) terminate(t *testing.T) time.Duration {
 	t.Helper()
 	began := time.Now()
 	p.signal(syscall.SIGTERM)
-	if code := p.wait(t, 30*time.Second); code != 0 {
+	if code := p.wait(t, patience); code != 0 {
 		t.Errorf("%s ended with exit code %d after SIGTERM; its log ends:\n%s", p.name, code, p.tail(25))
 	}
 	return time.Since(began)
@@ -189,7 +189,7 @@ func (p *process) awaitServing(t *testing.T) {
 	case <-time.After(60 * time.Second):
 		t.Fatalf("%s does not serve; its log ends:\n%s", p.name, p.tail(25))
 	}
-	eventually(t, 30*time.Second, p.name+" is ready", func() bool {
+	eventually(t, patience, p.name+" is ready", func() bool {
 		status, _ := get("http://"+p.ops+"/readyz", "")
 		return status == http.StatusOK
 	})

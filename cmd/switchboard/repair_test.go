@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -26,7 +25,7 @@ func (w *world) command(want int, out any, args ...string) string {
 		"SWITCHBOARD_DATABASE_URL": w.database,
 		"SWITCHBOARD_MASTER_KEY":   base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{5}, secret.KeySize)),
 	}, "", args...)
-	if code := p.wait(w.t, 30*time.Second); code != want {
+	if code := p.wait(w.t, patience); code != want {
 		w.t.Fatalf("%q ended with exit code %d, want %d: %s", args, code, want, p.logText())
 	}
 	if out != nil {
@@ -93,7 +92,7 @@ func TestRepairQuarantine(t *testing.T) {
 
 	// Not mended yet: they are set aside again.
 	w.rest("POST", "/api/v1/quarantine/replay", in.token, map[string]any{}, 200, nil)
-	polled(t, "the same in quarantine again", 10*time.Second, func() bool {
+	polled(t, "the same in quarantine again", patience, func() bool {
 		q := list("")
 		return len(q.Items) == 3 && strings.Contains(q.Items[0].Raw, `"three"`)
 	})
@@ -186,7 +185,7 @@ func TestRepairResend(t *testing.T) {
 
 	d.rest("DELETE", "/api/v1/accounts/"+d.accounts["viber"], d.token, nil, 204, nil)
 	var r loader.Resent
-	polled(t, "removed account", 10*time.Second, func() bool {
+	polled(t, "removed account", patience, func() bool {
 		r = resend(map[string]any{"dry_run": true})
 		return len(r.Skipped) == 1
 	})

@@ -63,7 +63,7 @@ func TestOneProcess(t *testing.T) {
 
 	flow := startFlow(t, "one", talks, pace)
 	second := launch(t, t, "second process", f.dir, f.env["all"], "", "serve")
-	if code := second.wait(t, 30*time.Second); code != 1 || !strings.Contains(second.logText(), "SWITCHBOARD_ZOOKEEPER_SERVERS") {
+	if code := second.wait(t, patience); code != 1 || !strings.Contains(second.logText(), "SWITCHBOARD_ZOOKEEPER_SERVERS") {
 		t.Errorf("a second process on the database ended with exit code %d: %s", code, second.logText())
 	}
 	heard := func(text string) {
@@ -96,7 +96,7 @@ func TestKilledDemo(t *testing.T) {
 	t.Parallel()
 	dir := dbtest.Dir(t)
 	t.Cleanup(func() { // the folder is removed after that
-		for deadline := time.Now().Add(20 * time.Second); len(processesOn(dir)) > 0 && time.Now().Before(deadline); {
+		for deadline := time.Now().Add(patience); len(processesOn(dir)) > 0 && time.Now().Before(deadline); {
 			time.Sleep(20 * time.Millisecond)
 		}
 	})

@@ -308,7 +308,7 @@ func (a *agent) must(t *testing.T, method string, params, result any) {
 // message waits for an event with a message for which ok holds.
 func (a *agent) message(t *testing.T, what string, ok func(m *message.Message) bool) (found message.Message, at time.Time) {
 	t.Helper()
-	a.await(t, 30*time.Second, what, func() bool {
+	a.await(t, patience, what, func() bool {
 		i := slices.IndexFunc(a.events, func(e received) bool { return e.Message != nil && ok(e.Message) })
 		if i >= 0 {
 			found, at = *a.events[i].Message, a.events[i].at
@@ -538,13 +538,13 @@ func (f *flow) finish(t *testing.T, base string) (o outcome) {
 	}
 	for _, k := range f.talks {
 		o.messages += len(k.in) + len(k.out)
-		k.agent.await(t, 30*time.Second, "the last message of a customer", func() bool {
+		k.agent.await(t, patience, "the last message of a customer", func() bool {
 			return slices.ContainsFunc(k.agent.events, func(e received) bool {
 				return e.Message != nil && e.ChatID == k.chat && e.Message.Text == k.in[len(k.in)-1]
 			})
 		})
 		if len(k.out) > 0 {
-			eventually(t, 30*time.Second, "the platform has "+k.out[len(k.out)-1], func() bool {
+			eventually(t, patience, "the platform has "+k.out[len(k.out)-1], func() bool {
 				return slices.ContainsFunc(k.customer.Messages(), func(m simulator.Message) bool { return m.Text == k.out[len(k.out)-1] })
 			})
 		}
@@ -576,7 +576,7 @@ func (f *flow) finish(t *testing.T, base string) (o outcome) {
 func (k *talk) check(t *testing.T, base string, since time.Time, o *outcome) {
 	t.Helper()
 	var history []message.Message
-	eventually(t, 20*time.Second, "every message of the history has a final status", func() bool {
+	eventually(t, patience, "every message of the history has a final status", func() bool {
 		var err error
 		history, err = k.history(base)
 		return err == nil && !slices.ContainsFunc(history, unfinished)

@@ -265,7 +265,7 @@ func (f *fleet) prepare(t *testing.T, sim *simulator.Simulator, base string, ope
 // poller is the service that polls the one polled account.
 func (f *fleet) poller(t *testing.T, services ...string) (name string) {
 	t.Helper()
-	eventually(t, 20*time.Second, "one process polls", func() bool {
+	eventually(t, patience, "one process polls", func() bool {
 		var polling []string
 		for _, s := range services {
 			if f.process(s).gauge("switchboard_accounts_polled") == 1 {
@@ -398,7 +398,7 @@ func (f *fleet) operator(t *testing.T, name string, hubs []string) *agent {
 		}
 		return addresses
 	})
-	a.await(t, 20*time.Second, "connection", func() bool { return a.conn != nil })
+	a.await(t, patience, "connection", func() bool { return a.conn != nil })
 	if a.address() != f.address(hubs[0]) {
 		t.Errorf("%s is connected to %s, want %s", name, a.address(), f.address(hubs[0]))
 	}
@@ -495,7 +495,7 @@ func (x *topology) conversation(t *testing.T) {
 	x.talks[3].byScript(x.door, key)
 	x.talks[7].byScript(x.door, key)
 	f := startFlow(t, "talk", x.talks, pace)
-	x.ann.await(t, 20*time.Second, "ten messages of a customer", func() bool {
+	x.ann.await(t, patience, "ten messages of a customer", func() bool {
 		n := 0
 		for _, e := range x.ann.events {
 			if e.ChatID == x.talks[0].chat && e.Type == "message.new" && e.Message != nil && e.Message.Direction == message.In {
@@ -511,7 +511,7 @@ func (x *topology) conversation(t *testing.T) {
 		from, to := agents[i], agents[1-i]
 		k := greet(t, c, from)
 		from.must(t, "chat.transfer", map[string]any{"chat_id": k.chat, "operator_id": to.id}, nil)
-		to.await(t, 10*time.Second, "the transferred chat", func() bool {
+		to.await(t, patience, "the transferred chat", func() bool {
 			return slices.ContainsFunc(to.events, func(e received) bool {
 				return e.ChatID == k.chat && e.Chat != nil && e.Chat.OperatorID != nil && *e.Chat.OperatorID == to.id
 			})
@@ -568,7 +568,7 @@ func (x *topology) filesBothWays(t *testing.T) {
 			t.Fatalf("uploading at the door: %d %v", res.StatusCode, err)
 		}
 		k.agent.must(t, "message.send", map[string]any{"chat_id": k.chat, "client_id": "file", "kind": "document", "files": []string{f.ID}}, nil)
-		eventually(t, 20*time.Second, "the customer has the operator's file", func() bool {
+		eventually(t, patience, "the customer has the operator's file", func() bool {
 			all := k.customer.Messages()
 			last := all[len(all)-1]
 			return len(last.Files) == 1 && last.Files[0].SHA256 == hex.EncodeToString(sum[:])
@@ -604,7 +604,7 @@ func (x *topology) killedWorkerAndPoller(t *testing.T) {
 	defer x.sim.ClearFaults()
 	f := startFlow(t, "worker", x.talks, pace)
 	f.cutOff = true
-	eventually(t, 20*time.Second, "a call hangs", func() bool { return x.sim.Faults()[0].Applied == 1 })
+	eventually(t, patience, "a call hangs", func() bool { return x.sim.Faults()[0].Applied == 1 })
 	// Who makes it? The claim says so; a job may be shown as running for some 300 ms
 	// after its end.
 	var node string
@@ -631,7 +631,7 @@ func (x *topology) killedWorkerAndPoller(t *testing.T) {
 	killed := time.Now()
 	x.process(victim).kill()
 	x.process(poller).kill()
-	eventually(t, 30*time.Second, "the other edge polls", func() bool {
+	eventually(t, patience, "the other edge polls", func() bool {
 		return slices.ContainsFunc(edges, func(e string) bool { return e != poller && x.process(e).gauge("switchboard_accounts_polled") == 1 })
 	})
 	if took := time.Since(killed); took > 10*time.Second {
@@ -639,7 +639,7 @@ func (x *topology) killedWorkerAndPoller(t *testing.T) {
 	} else {
 		t.Logf("%s killed: the other edge polls after %v", poller, took.Round(10*time.Millisecond))
 	}
-	eventually(t, 30*time.Second, "the other worker goes on", func() bool { return len(hung.customer.Messages()) > before })
+	eventually(t, patience, "the other worker goes on", func() bool { return len(hung.customer.Messages()) > before })
 	took := hung.customer.Messages()[before].At.Sub(killed)
 	if took > 15*time.Second {
 		t.Errorf("the jobs of a killed worker resumed after %v, want 15 s", took)
@@ -671,10 +671,10 @@ func (x *topology) stoppedPoller(t *testing.T) {
 	p := x.process(victim)
 	p.signal(syscall.SIGSTOP)
 	f := startFlow(t, "frozen", x.talks, pace)
-	eventually(t, 20*time.Second, "the other edge polls", func() bool { return x.process(other).gauge("switchboard_accounts_polled") == 1 })
+	eventually(t, patience, "the other edge polls", func() bool { return x.process(other).gauge("switchboard_accounts_polled") == 1 })
 	took := time.Since(stopped)
 	p.signal(syscall.SIGCONT)
-	eventually(t, 10*time.Second, "the frozen edge has given up", func() bool { return p.gauge("switchboard_accounts_polled") == 0 })
+	eventually(t, patience, "the frozen edge has given up", func() bool { return p.gauge("switchboard_accounts_polled") == 0 })
 	o := f.finish(t, x.door)
 	if got := x.poller(t, edges...); got != other {
 		t.Errorf("%s polls; %s was elected", got, other)
@@ -697,7 +697,7 @@ func (x *topology) stoppedPoller(t *testing.T) {
 // killedHub: its operators go on at the other one.
 func (x *topology) killedHub(t *testing.T) {
 	f := startFlow(t, "hub", x.talks, pace)
-	x.ann.await(t, 10*time.Second, "the flow", func() bool { return x.heard(x.ann, "hub in 5") })
+	x.ann.await(t, patience, "the flow", func() bool { return x.heard(x.ann, "hub in 5") })
 	var victim string
 	for _, h := range x.services("chathub") {
 		if x.address(h) == x.ann.address() {
@@ -709,9 +709,9 @@ func (x *topology) killedHub(t *testing.T) {
 	x.ann.mu.Unlock()
 	killed := time.Now()
 	x.process(victim).kill()
-	x.ann.await(t, 10*time.Second, "a connection to the other hub", func() bool { return x.ann.sessions > sessions && x.ann.conn != nil })
+	x.ann.await(t, patience, "a connection to the other hub", func() bool { return x.ann.sessions > sessions && x.ann.conn != nil })
 	took := time.Since(killed)
-	x.ann.await(t, 10*time.Second, "the flow after it", func() bool { return x.heard(x.ann, "hub in 15") })
+	x.ann.await(t, patience, "the flow after it", func() bool { return x.heard(x.ann, "hub in 15") })
 	t.Logf("%s killed: its operator was connected again after %v; %v", victim, took.Round(time.Millisecond), f.finish(t, x.door))
 	x.start(t, victim)
 }
@@ -719,7 +719,7 @@ func (x *topology) killedHub(t *testing.T) {
 // terminatedHub: operators are told 1012, and go on at the other one.
 func (x *topology) terminatedHub(t *testing.T) {
 	f := startFlow(t, "restart", x.talks, pace)
-	x.ann.await(t, 10*time.Second, "the flow", func() bool { return x.heard(x.ann, "restart in 5") })
+	x.ann.await(t, patience, "the flow", func() bool { return x.heard(x.ann, "restart in 5") })
 	x.ann.mu.Lock()
 	where, sessions := x.ann.where, x.ann.sessions
 	x.ann.mu.Unlock()
@@ -728,13 +728,13 @@ func (x *topology) terminatedHub(t *testing.T) {
 			continue
 		}
 		told := x.process(h).terminate(t)
-		x.ann.await(t, 10*time.Second, "a connection to the other hub", func() bool { return x.ann.sessions > sessions && x.ann.conn != nil })
+		x.ann.await(t, patience, "a connection to the other hub", func() bool { return x.ann.sessions > sessions && x.ann.conn != nil })
 		x.ann.mu.Lock()
 		if code := x.ann.closes[len(x.ann.closes)-1]; code != websocket.CloseServiceRestart {
 			t.Errorf("the hub closed with %d, want 1012", code)
 		}
 		x.ann.mu.Unlock()
-		x.ann.await(t, 10*time.Second, "the flow after it", func() bool { return x.heard(x.ann, "restart in 15") })
+		x.ann.await(t, patience, "the flow after it", func() bool { return x.heard(x.ann, "restart in 15") })
 		t.Logf("%s terminated in %v; %v", h, told.Round(time.Millisecond), f.finish(t, x.door))
 		x.start(t, h)
 		return
@@ -750,7 +750,7 @@ func (x *topology) noQuorum(t *testing.T) {
 	x.zk.KillNode(1)
 	lost := time.Now()
 	f := startFlow(t, "quorum", x.talks, pace)
-	eventually(t, 30*time.Second, "the processes say that their bus is gone", func() bool {
+	eventually(t, patience, "the processes say that their bus is gone", func() bool {
 		for name := range x.serving {
 			if status, text := get("http://"+x.process(name).ops+"/readyz", ""); status != 503 || !strings.Contains(text, "bus") {
 				return false
@@ -783,7 +783,7 @@ func (x *topology) noQuorum(t *testing.T) {
 		}
 	}
 	back := time.Now()
-	eventually(t, 30*time.Second, "the processes are ready again", func() bool {
+	eventually(t, patience, "the processes are ready again", func() bool {
 		for name := range x.serving {
 			if status, _ := get("http://"+x.process(name).ops+"/readyz", ""); status != 200 {
 				return false
@@ -796,7 +796,7 @@ func (x *topology) noQuorum(t *testing.T) {
 	// Eight in a row below 200 ms: with safety polls alone that is next to impossible.
 	k, quick, n := x.talks[7], 0, 0
 	var last time.Duration
-	for deadline := time.Now().Add(30 * time.Second); quick < 8; n++ {
+	for deadline := time.Now().Add(patience); quick < 8; n++ {
 		if time.Now().After(deadline) {
 			t.Fatalf("wake-ups did not come back; the last message took %v", last)
 		}
@@ -829,13 +829,13 @@ func (x *topology) drainedRoles(t *testing.T) {
 // end: everything at once, as at `docker compose down`.
 func (x *topology) end(t *testing.T) {
 	f := startFlow(t, "down", x.talks[:2], pace)
-	x.ann.await(t, 10*time.Second, "the flow", func() bool { return x.heard(x.ann, "down in 5") })
+	x.ann.await(t, patience, "the flow", func() bool { return x.heard(x.ann, "down in 5") })
 	began := time.Now()
 	for name := range x.serving {
 		x.process(name).signal(syscall.SIGTERM)
 	}
 	for name := range x.serving {
-		if code := x.process(name).wait(t, 30*time.Second); code != 0 {
+		if code := x.process(name).wait(t, patience); code != 0 {
 			t.Errorf("%s ended with exit code %d", name, code)
 		}
 	}

@@ -41,7 +41,7 @@ func newVKDesk(t *testing.T, more map[string]string) *vkDesk {
 	d.inbound = lookOn(w)
 	if more["mode"] != "callback" {
 		// What is written before the first cursor is stored belongs to the time before the account.
-		polled(t, "first long poll", 20*time.Second, func() bool { return len(community.Requests("groups.getLongPollServer")) > 0 })
+		polled(t, "first long poll", patience, func() bool { return len(community.Requests("groups.getLongPollServer")) > 0 })
 	}
 	return d
 }
@@ -172,7 +172,7 @@ func TestVKInbound(t *testing.T) {
 // profile: the name and the picture come from the platform, since events have none.
 func (d *vkDesk) profile(t *testing.T, chat string) {
 	t.Helper()
-	polled(t, "name and avatar of the customer", 20*time.Second, func() bool {
+	polled(t, "name and avatar of the customer", patience, func() bool {
 		var c switchboard.Chat
 		d.rest("GET", "/api/v1/chats/"+chat, d.token, nil, 200, &c)
 		return c.Customer != nil && c.Customer.Name == "Анна Котова" && strings.HasPrefix(c.Customer.Avatar, "/files/")
@@ -220,7 +220,7 @@ func (d *vkDesk) events(t *testing.T, u *simulator.VKCustomer, chat string) {
 		reachable bool
 	}{{"deny", false}, {"allow", true}, {"blacklist", false}, {"unblacklist", true}} {
 		do(row.action, simulator.VKAction{})
-		polled(t, row.action, 20*time.Second, func() bool {
+		polled(t, row.action, patience, func() bool {
 			var c switchboard.Chat
 			d.rest("GET", "/api/v1/chats/"+chat, d.token, nil, 200, &c)
 			return c.Customer != nil && c.Customer.Reachable == row.reachable
@@ -319,7 +319,7 @@ func TestVKOutbound(t *testing.T) {
 	if m := d.seen(chat, press); m.Kind != message.KindButton || m.Button.Payload != "5" || m.Button.Text != "Хорошо" || m.ReplyTo == nil {
 		t.Errorf("a press: %s", asJSON(m))
 	}
-	polled(t, "answer to the press", 20*time.Second, func() bool { return d.community.Answered(press.MessageID) })
+	polled(t, "answer to the press", patience, func() bool { return d.community.Answered(press.MessageID) })
 }
 
 // What VK or the table denies is refused at once, with nothing sent.
@@ -382,25 +382,25 @@ func TestVKManages(t *testing.T) {
 	photo := d.upload(d.token, "cat.jpg", fileBytes(t, "cat.jpg"))
 	text := d.op.send(map[string]any{"chat_id": chat, "client_id": "a", "kind": "text", "text": "опечятка"})
 	d.op.call("message.edit", map[string]any{"message_id": text.ID, "text": "опечатка"}, nil)
-	polled(t, "edited text", 20*time.Second, func() bool { return u.Messages()[0].Text == "опечатка" })
+	polled(t, "edited text", patience, func() bool { return u.Messages()[0].Text == "опечатка" })
 	picture := d.op.send(map[string]any{"chat_id": chat, "client_id": "b", "kind": "image", "text": "кот", "files": []string{photo}})
 	d.op.call("message.edit", map[string]any{"message_id": picture.ID, "text": "кошка"}, nil)
-	polled(t, "edited caption", 20*time.Second, func() bool { return u.Messages()[1].Text == "кошка" })
+	polled(t, "edited caption", patience, func() bool { return u.Messages()[1].Text == "кошка" })
 	if m := u.Messages()[1]; len(m.Files) != 1 {
 		t.Errorf("the picture is gone with the edit: %+v", m)
 	}
 	d.op.call("message.forward", map[string]any{"message_id": text.ID, "chat_id": otherChat, "client_id": "c"}, nil)
-	if list := other.WaitMessages(1, 20*time.Second); len(list) != 1 || !list[0].Forwarded || list[0].Text != "опечатка" {
+	if list := other.WaitMessages(1, patience); len(list) != 1 || !list[0].Forwarded || list[0].Text != "опечатка" {
 		t.Errorf("the forward is %+v", list)
 	}
 	d.op.call("message.delete", map[string]any{"message_id": text.ID}, nil)
-	polled(t, "deletion", 20*time.Second, func() bool { return u.Messages()[0].DeletedAt != nil })
+	polled(t, "deletion", patience, func() bool { return u.Messages()[0].DeletedAt != nil })
 	reply := d.op.send(map[string]any{"chat_id": chat, "client_id": "d", "kind": "text", "text": "ответ", "reply_to": picture.ID})
 	if m := u.Messages()[2]; m.ReplyTo != *picture.PlatformMessageID || m.ID != *reply.PlatformMessageID {
 		t.Errorf("the reply is %+v", m)
 	}
 	d.op.call("chat.typing", map[string]any{"chat_id": chat}, nil)
-	polled(t, "typing", 20*time.Second, func() bool { return len(d.sends(u, "messages.setActivity")) > 0 })
+	polled(t, "typing", patience, func() bool { return len(d.sends(u, "messages.setActivity")) > 0 })
 	allowed, err := d.community.NewCustomer(simulator.CustomerSpec{Started: true})
 	if err != nil {
 		t.Fatal(err)
@@ -499,7 +499,7 @@ func TestVKFaults(t *testing.T) {
 	revoked := true
 	d.community.Set(simulator.AccountOptions{Revoked: &revoked})
 	d.op.call("message.send", map[string]any{"chat_id": chat, "client_id": "revoked", "kind": "text", "text": "x"}, nil)
-	polled(t, "paused account", 20*time.Second, func() bool {
+	polled(t, "paused account", patience, func() bool {
 		var raw json.RawMessage
 		d.rest("GET", "/api/v1/accounts/"+d.account, d.token, nil, 200, &raw)
 		return strings.Contains(string(raw), `"paused"`)
