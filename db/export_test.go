@@ -10,3 +10,9 @@ func (d *DB) KnowDuplicatesFor(horizon time.Duration) { d.dedup = horizon }
 
 // Check looks at the replica once, as Run does again and again.
 func (r *Reader) Check(ctx context.Context) { r.check(ctx) }
+
+// ChatTolerance and Interval are what the limiter counts with.
+var (
+	ChatTolerance = chatTolerance
+	Interval      = interval
+)

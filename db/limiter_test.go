@@ -320,3 +320,36 @@ func TestUnsentStaysCutOff(t *testing.T) {
 		step(t, d, node, []queue.Outcome{{Claim: &c, Kind: queue.OutcomeUnsent}})
 	}
 }
+
+// The first of a burst to a chat may reach the platform a quarter of a second later
+// than those after it, and the platform, which counts by when sends arrive, refuses none.
+func TestChatWay(t *testing.T) {
+	t.Parallel()
+	for _, r := range []message.Rate{{PerSecond: 1, Burst: 3}, {PerSecond: 0.5, Burst: 2}, {PerSecond: 20, Burst: 20}} {
+		late := min(time.Duration(float64(time.Second)/r.PerSecond)/4, 250*time.Millisecond) - time.Millisecond
+		began := time.Unix(1781001200, 0)
+		tat, theirs := began, time.Time{}
+		for i := range 50 {
+			at := tat.Add(-db.ChatTolerance(r))
+			if at.Before(began) {
+				at = began
+			}
+			tat = tat.Add(db.Interval(r))
+			arrives := at
+			if i == 0 || at.Sub(began) < late {
+				arrives = began.Add(late)
+			}
+			if theirs.Before(arrives) {
+				theirs = arrives
+			}
+			step := time.Duration(float64(time.Second) / r.PerSecond)
+			if early := theirs.Add(step).Sub(arrives) - time.Duration(r.Burst)*step; early > 0 {
+				t.Errorf("%v: send %d is %v too early for the platform", r, i, early)
+			}
+			theirs = theirs.Add(step)
+		}
+	}
+	if db.ChatTolerance(message.Rate{PerSecond: 1, Burst: 1}) != 0 {
+		t.Error("without a burst a chat waits for its turn and no longer")
+	}
+}
