@@ -3,12 +3,14 @@ package campaigns
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"net/http"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 
+	"switchboard"
 	"switchboard/internal/queue"
 	"switchboard/internal/restapi"
 )
@@ -19,6 +21,8 @@ type ListStore interface {
 	Suppressions(ctx context.Context, list, address string, after queue.Suppression, limit int) ([]queue.Suppression, error)
 	Suppress(ctx context.Context, actor, list string, entries []queue.Suppression) (added int64, err error)
 	Unsuppress(ctx context.Context, actor, list string, entries []queue.Suppression) (removed int64, err error)
+	// Account returns an account that was not removed, or ErrNotFound.
+	Account(ctx context.Context, id string) (switchboard.Account, error)
 	InactiveAddresses(ctx context.Context, accountID, afterAccount, afterAddress string, limit int) ([]queue.InactiveAddress, error)
 }
 
@@ -105,6 +109,9 @@ func RegisterLists(api huma.API, store ListStore, region string) {
 	restapi.Register(api, restapi.Script, http.MethodPost, "/api/v1/stop-lists/{list}", "addToStopList", listTag, "Add addresses: nothing of a campaign is sent to them from now on",
 		func(ctx context.Context, in *listChange) (*body[ListAdded], error) {
 			entries, err := in.entries(region)
+			if err == nil {
+				err = knownList(ctx, store, in.List)
+			}
 			if err != nil {
 				return nil, err
 			}
@@ -117,6 +124,9 @@ func RegisterLists(api huma.API, store ListStore, region string) {
 	restapi.Register(api, restapi.Script, http.MethodPost, "/api/v1/stop-lists/{list}/remove", "removeFromStopList", listTag, "Take addresses off a stop-list",
 		func(ctx context.Context, in *listChange) (*body[ListRemoved], error) {
 			entries, err := in.entries(region)
+			if err == nil {
+				err = knownList(ctx, store, in.List)
+			}
 			if err != nil {
 				return nil, err
 			}
@@ -145,6 +155,24 @@ func RegisterLists(api huma.API, store ListStore, region string) {
 		})
 }
 
+// knownList finds what is wrong with a list's name that only the database knows: no
+// such account. The list of an account that was removed is there as long as it has
+// entries.
+func knownList(ctx context.Context, store ListStore, list string) error {
+	id, ofAccount := strings.CutPrefix(list, "account:")
+	if !ofAccount {
+		return nil
+	}
+	_, err := store.Account(ctx, id)
+	if !errors.Is(err, switchboard.ErrNotFound) {
+		return err
+	}
+	if found, err := store.Suppressions(ctx, list, "", queue.Suppression{}, 1); err != nil || len(found) > 0 {
+		return err
+	}
+	return invalid("list %q: there is no such account; GET /api/v1/accounts has their ids, and a list of your own has another name", list)
+}
+
 // entries checks what is to be changed. Each address counts once.
 func (in *listChange) entries(region string) ([]queue.Suppression, error) {
 	account, ofAccount := strings.CutPrefix(in.List, "account:")
@@ -170,7 +198,11 @@ func (in *listChange) entries(region string) ([]queue.Suppression, error) {
 			return nil, invalid("entries[%d] needs exactly one of phone, external_id and customer_id", i)
 		}
 		if s.Kind == "phone" {
-			if s.Address, err = phones.E164(e.Phone); err != nil {
+			s.Address, err = phones.E164(e.Phone)
+			if errors.Is(err, errNoCountry) {
+				return nil, invalid("entries[%d].phone: %w; SWITCHBOARD_PHONE_REGION names the country of national numbers", i, err)
+			}
+			if err != nil {
 				return nil, invalid("entries[%d].phone: %w", i, err)
 			}
 		}

@@ -24,7 +24,7 @@ type Phones struct {
 
 var (
 	errNoPhone    = errors.New("phone is no number; use one like +79001234567")
-	errNoCountry  = errors.New("phone has no country code that exists; use one like +79001234567, or name the country of national numbers with ?region=RU")
+	errNoCountry  = errors.New("phone has no country code that exists; use one like +79001234567")
 	errPhoneShort = errors.New("phone is too short for its country")
 	errPhoneLong  = errors.New("phone is too long for its country")
 	errPhoneSize  = errors.New("phone has no length that its country's numbers have")

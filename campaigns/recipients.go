@@ -380,6 +380,9 @@ func (r *reader) recipient(row *row) (rec queue.Recipient, reason string) {
 			break
 		}
 		number, err := r.phones.E164(string(phone))
+		if errors.Is(err, errNoCountry) {
+			return rec, err.Error() + ", or name the country of national numbers with ?region=RU"
+		}
 		if err != nil {
 			return rec, err.Error()
 		}

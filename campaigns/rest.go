@@ -49,6 +49,9 @@ type Deps struct {
 	Accounts   Accounts
 	// Wake tells those who run campaigns that something is to be done.
 	Wake func(topic string)
+	// MayCall tells what is wrong with an address that is to be called, before it is;
+	// nil is nothing.
+	MayCall func(address string) error
 	// Region is of national phone numbers in imports that name none; "" is none.
 	Region      string
 	Unavailable func(error) bool // may be nil
@@ -257,6 +260,11 @@ func (a *API) add(ctx context.Context, in *addInput) (*body[Campaign], error) {
 	_, files, err := Check(ctx, in.Body, a.Accounts, a.Store)
 	if err != nil {
 		return nil, err
+	}
+	if a.MayCall != nil && in.Body.CallbackURL != "" {
+		if err := a.MayCall(in.Body.CallbackURL); err != nil {
+			return nil, invalid("callback_url: %w", err)
+		}
 	}
 	raw, err := json.Marshal(in.Body)
 	if err != nil {

@@ -60,6 +60,9 @@ type Config struct {
 	// CommitTimeout is how long a webhook waits for its commit before it is
 	// answered 503; default 8 s (Viber repeats after about 5 s, Telegram later).
 	CommitTimeout time.Duration
+	// MayCall tells what is wrong with an address that is to be called, before it is;
+	// nil is nothing.
+	MayCall func(address string) error
 	// ReportAges is how old a message is when its platform is asked what became of
 	// it, rising; default 10 min, 30 min, 2 h, 8 h, 20 h.
 	ReportAges []time.Duration

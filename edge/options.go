@@ -56,6 +56,11 @@ func (e *Edge) options(ctx context.Context, outbox Outbox, m *NewMessage, accoun
 	if err := CheckCallbackURL(m.CallbackURL); err != nil {
 		return err
 	}
+	if e.cfg.MayCall != nil {
+		if err := e.cfg.MayCall(m.CallbackURL); err != nil {
+			return unprocessable("invalid", "callback_url: %s", err)
+		}
+	}
 	s.Callback = &queue.Callback{KeyID: s.Sender.ID, URL: m.CallbackURL}
 	has, err := outbox.HasCallbackSecret(ctx, s.Sender.ID)
 	if err == nil && !has {
@@ -64,8 +69,8 @@ func (e *Edge) options(ctx context.Context, outbox Outbox, m *NewMessage, accoun
 	return err
 }
 
-// CheckCallbackURL tells what is wrong with an address for callbacks. Whether it may
-// be reached is found out when it is.
+// CheckCallbackURL tells what is wrong with an address for callbacks. Whether its
+// name leads to where it may is found out when it is called.
 func CheckCallbackURL(address string) error {
 	u, err := url.Parse(address)
 	switch {

@@ -64,11 +64,44 @@ type Admin struct {
 	accounts  Accounts
 	wake      func(topic string)
 	publicURL string
+	mayCall   func(address string) error
 }
 
-// NewAdmin returns the rules over store. wake rings the bus.
-func NewAdmin(store Administration, accounts Accounts, publicURL string, wake func(topic string)) *Admin {
-	return &Admin{store: store, accounts: accounts, wake: wake, publicURL: publicURL}
+// NewAdmin returns the rules over store. wake rings the bus. mayCall tells what is
+// wrong with an address that platforms are given; nil is nothing.
+func NewAdmin(store Administration, accounts Accounts, publicURL string, wake func(topic string), mayCall func(address string) error) *Admin {
+	return &Admin{store: store, accounts: accounts, wake: wake, publicURL: publicURL, mayCall: mayCall}
+}
+
+// checkPicture checks the address of an operator's picture.
+func (a *Admin) checkPicture(address string) error {
+	if address == "" {
+		return nil
+	}
+	if u := channels.WebAddress(address); u == nil || u.User != nil {
+		return invalid("avatar %q: use a public address like https://example.org/ann.jpg", address)
+	}
+	if a.mayCall != nil {
+		if err := a.mayCall(address); err != nil {
+			return invalid("avatar: %w", err)
+		}
+	}
+	return nil
+}
+
+// checkAddresses checks the settings that are addresses, but for api_base: that is
+// where the platform is, also one that stands in the same network, and it is asked for
+// nothing that customers name.
+func (a *Admin) checkAddresses(settings map[string]string) error {
+	for k, v := range settings {
+		if k == "api_base" || a.mayCall == nil || channels.WebAddress(v) == nil {
+			continue
+		}
+		if err := a.mayCall(v); err != nil {
+			return invalid("setting %s: %w", k, err)
+		}
+	}
+	return nil
 }
 
 func invalid(format string, args ...any) error {
@@ -105,6 +138,9 @@ func (a *Admin) AddAccount(ctx context.Context, actor, platform, name string, se
 	}
 	p, _ := a.accounts.Platform(platform)
 	plain, secrets := apart(p, settings)
+	if err := a.checkAddresses(plain); err != nil {
+		return switchboard.Account{}, err
+	}
 	var account switchboard.Account
 	err := a.store.Audited(ctx, actor, "account.add", func(ctx context.Context) (_ string, _ any, err error) {
 		account, err = a.store.AddAccount(ctx, switchboard.Account{Platform: platform, Name: name, Settings: plain}, secrets)
@@ -138,6 +174,9 @@ func (a *Admin) SetAccount(ctx context.Context, actor, id, name string, settings
 		return switchboard.Account{}, invalid("%w", err)
 	}
 	plain, secrets := apart(p, settings)
+	if err := a.checkAddresses(plain); err != nil {
+		return switchboard.Account{}, err
+	}
 	var account switchboard.Account
 	err = a.store.Audited(ctx, actor, "account.set", func(ctx context.Context) (string, any, error) {
 		before, err := a.store.Account(ctx, id)
@@ -267,6 +306,9 @@ func (a *Admin) AddOperator(ctx context.Context, actor string, o switchboard.Ope
 	if !o.Role.AtLeast(switchboard.RoleOperator) {
 		return o, invalid("role %q: use operator, supervisor or admin", o.Role)
 	}
+	if err := a.checkPicture(o.Avatar); err != nil {
+		return o, err
+	}
 	var err error
 	if o.AllowFrom, err = switchboard.Networks(o.AllowFrom); err != nil {
 		return o, err
@@ -294,6 +336,11 @@ func hashPassword(password string) (string, error) {
 func (a *Admin) SetOperator(ctx context.Context, actor, id string, c switchboard.OperatorChange, password string) (switchboard.Operator, error) {
 	if c.Role != nil && !c.Role.AtLeast(switchboard.RoleOperator) {
 		return switchboard.Operator{}, invalid("role %q: use operator, supervisor or admin", *c.Role)
+	}
+	if c.Avatar != nil {
+		if err := a.checkPicture(*c.Avatar); err != nil {
+			return switchboard.Operator{}, err
+		}
 	}
 	if password != "" {
 		hash, err := hashPassword(password)

@@ -87,7 +87,7 @@ func open(t testing.TB, store loader.Store) *office {
 	}
 	router := chi.NewRouter()
 	api := restapi.New(router, "test", tokens{"boss": {Operator: &boss}, "ann": {Operator: &o.ann}, "key": {APIKeyID: "key"}}, db.IsUnavailable, quiet)
-	loader.New(store, nil, loader.NewAdmin(o.db, nil, "", func(string) {}), 2, quiet).Register(api)
+	loader.New(store, nil, loader.NewAdmin(o.db, nil, "", func(string) {}, nil), 2, quiet).Register(api)
 	server := httptest.NewServer(router)
 	t.Cleanup(server.Close)
 	o.url = server.URL + "/api/v1/reports/"

@@ -137,6 +137,11 @@ type stoplistAdd struct {
 // Run adds.
 func (s *stoplistAdd) Run(ctx context.Context, cfg *config.Config) error {
 	return withCore(ctx, cfg, func(c *core) error {
+		if id, ofAccount := strings.CutPrefix(s.Name, "account:"); ofAccount {
+			if _, err := c.db.Account(ctx, id); err != nil {
+				return fmt.Errorf("list %q: %w; switchboard account list has their ids", s.Name, err)
+			}
+		}
 		return s.each(ctx, s.Reason, func(entries []queue.Suppression) (int64, error) {
 			return c.db.Suppress(ctx, actor, s.Name, entries)
 		})

@@ -17,6 +17,7 @@ import (
 
 	"switchboard"
 	"switchboard/config"
+	"switchboard/db"
 	"switchboard/internal/dbtest"
 	"switchboard/message"
 	"switchboard/simulator"
@@ -217,6 +218,45 @@ func TestSendOptions(t *testing.T) {
 	} {
 		send(422, more)
 	}
+	// What is never called is refused at once, with the setting that would allow it.
+	for _, address := range []string{"http://10.0.0.5/x", "http://169.254.169.254/latest", "https://[::1]/", "http://[::ffff:10.0.0.5]/", "http://192.168.0.1:8080/", "http://10.1/", "http://0x0a000005/"} {
+		answers := map[string]string{}
+		_, answers["message"] = send(422, map[string]any{"callback_url": address})
+		for _, ask := range []struct {
+			name, path string
+			body       any
+		}{
+			{"campaign", "/api/v1/campaigns", map[string]any{"name": "x", "content": map[string]string{"text": "x"}, "steps": []any{map[string]string{"account_id": account}}, "callback_url": address}},
+			{"operator", "/api/v1/operators", map[string]any{"login": "pic", "role": "operator", "password": "password of pic", "avatar": address}},
+			{"account", "/api/v1/accounts", map[string]any{"platform": "viber", "name": "pic", "settings": map[string]string{"token": viberToken, "sender_name": "Shop", "api_base": w.base + "/viber", "sender_avatar": address}}},
+		} {
+			raw, err := json.Marshal(ask.body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			status, _, answer := w.ask("POST", ask.path, root, string(raw))
+			if answers[ask.name] = answer; status != 422 {
+				t.Errorf("%s with %s: %d %s", ask.name, address, status, answer)
+			}
+		}
+		for what, answer := range answers {
+			if !strings.Contains(answer, "SWITCHBOARD_FETCH_ALLOW") {
+				t.Errorf("%s with %s is told: %s", what, address, answer)
+			}
+		}
+	}
+	for path, want := range map[string]string{"account:" + db.NewID(): "there is no such account; GET /api/v1/accounts", "account:nobody": "account: and an account's id"} {
+		for _, do := range []string{"", "/remove"} {
+			status, _, answer := w.ask("POST", "/api/v1/stop-lists/"+path+do, root, `{"entries":[{"phone":"+79001234567"}]}`)
+			if status != 422 || !strings.Contains(answer, want) {
+				t.Errorf("stop-list %s%s: %d %s", path, do, status, answer)
+			}
+		}
+	}
+	if status, _, answer := w.ask("POST", "/api/v1/stop-lists/vip", root, `{"entries":[{"phone":"89001234567"}]}`); status != 422 || strings.Contains(answer, "?region") || !strings.Contains(answer, "SWITCHBOARD_PHONE_REGION") {
+		t.Errorf("a national phone: %d %s", status, answer)
+	}
+	w.command(1, nil, "stoplist", "add", "account:"+db.NewID(), "+79001234567")
 	if script.mu.Lock(); len(script.bad) > 0 {
 		t.Errorf("wrongly signed: %q", script.bad)
 	}

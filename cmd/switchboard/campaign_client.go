@@ -55,6 +55,13 @@ func (l local) Request(r *http.Request) (auth.Principal, error) {
 	return l.Token(r.Context(), auth.Token(r), r.RemoteAddr)
 }
 
+// openImport is db.OpenImport as campaigns declares it.
+func openImport(d *db.DB) func(ctx context.Context, actor, id string) (campaigns.Import, error) {
+	return func(ctx context.Context, actor, id string) (campaigns.Import, error) {
+		return d.OpenImport(ctx, actor, id)
+	}
+}
+
 // serveCampaigns calls do with a client of an API on this process' own core.
 func serveCampaigns(ctx context.Context, c *core, do func(*campaignClient) error) error {
 	if err := c.registry.Refresh(ctx); err != nil {
@@ -66,10 +73,8 @@ func serveCampaigns(ctx context.Context, c *core, do func(*campaignClient) error
 	}
 	token, _ := secret.NewToken()
 	router := chi.NewRouter()
-	api := campaigns.NewAPI(campaigns.Deps{Store: c.db, OpenImport: func(ctx context.Context, actor, id string) (campaigns.Import, error) {
-		return c.db.OpenImport(ctx, actor, id)
-	},
-		Accounts: c.registry, Wake: func(string) {}, Region: c.cfg.PhoneRegion, Unavailable: db.IsUnavailable, Log: c.log})
+	api := campaigns.NewAPI(campaigns.Deps{Store: c.db, OpenImport: openImport(c.db), Accounts: c.registry, MayCall: c.mayCall,
+		Wake: func(string) {}, Region: c.cfg.PhoneRegion, Unavailable: db.IsUnavailable, Log: c.log})
 	api.Register(restapi.New(router, version, local(token), db.IsUnavailable, c.log))
 	api.Routes(router, local(token))
 	srv := &http.Server{Handler: router, ReadHeaderTimeout: 10 * time.Second}

@@ -117,7 +117,10 @@ type core struct {
 	registry *channels.Registry
 	files    *filestore.Store
 	admin    *loader.Admin
-	public   string // address without trailing slash
+	// mayFetch and mayCall tell what is wrong with an address of files and pictures, and
+	// of callbacks.
+	mayFetch, mayCall func(address string) error
+	public            string // address without trailing slash
 	// reportAges are the edge's; nil takes its own. Tests can't wait that long.
 	reportAges []time.Duration
 	exited     <-chan error
@@ -182,8 +185,28 @@ func openCore(ctx context.Context, cfg *config.Config, log *slog.Logger, name st
 		return c, err
 	}
 	c.registry = channels.NewRegistry(all.Platforms, channels.Env{HTTP: egress.NewPlatformClient(), Fetch: fetch, Files: c.files, PublicURL: c.public}, c.db, log)
-	c.admin = loader.NewAdmin(c.db, c.registry, c.public, func(string) {})
+	if c.mayFetch, err = permit(cfg.FetchAllow, "SWITCHBOARD_FETCH_ALLOW"); err != nil {
+		return c, err
+	}
+	if c.mayCall, err = permit(slices.Concat(cfg.FetchAllow, cfg.CallbackAllow), "SWITCHBOARD_CALLBACK_ALLOW or SWITCHBOARD_FETCH_ALLOW"); err != nil {
+		return c, err
+	}
+	c.admin = loader.NewAdmin(c.db, c.registry, c.public, func(string) {}, c.mayFetch)
 	return c, nil
+}
+
+// permit tells what is wrong with addresses, and which settings allow them.
+func permit(allow []string, settings string) (func(address string) error, error) {
+	policy, err := egress.NewPolicy(allow)
+	if err != nil {
+		return nil, err
+	}
+	return func(address string) error {
+		if err := policy.Check(address); err != nil {
+			return fmt.Errorf("%w; %s of the installation can allow it", err, settings)
+		}
+		return nil
+	}, nil
 }
 
 func blobStore(cfg *config.Config) (filestore.Blobs, error) {
@@ -275,7 +298,7 @@ func newSystem(ctx context.Context, c *core, roles []string, public, ops net.Lis
 		return nil, err
 	}
 	c.closers = append(c.closers, lock.Release)
-	c.admin = loader.NewAdmin(c.db, c.registry, c.public, s.bus.Wake)
+	c.admin = loader.NewAdmin(c.db, c.registry, c.public, s.bus.Wake, c.mayFetch)
 
 	s.beat = &heartbeat{log: c.log, beat: func(ctx context.Context) error { return c.db.Heartbeat(ctx, s.node, roles, self.Addr, version) }}
 	if err := s.beat.once(ctx); err != nil {
@@ -359,7 +382,7 @@ func (s *system) addRoles(ctx context.Context) error {
 		s.group.Add(service.Part{Name: "callbacks", Run: told.Run, Early: true})
 	}
 	if s.has("edge") {
-		e, err := edge.New(edge.Config{Node: s.node, ReportAges: s.reportAges}, s.db, s.bus, s.registry, s.log.With("part", "edge"), s.metrics)
+		e, err := edge.New(edge.Config{Node: s.node, ReportAges: s.reportAges, MayCall: s.mayCall}, s.db, s.bus, s.registry, s.log.With("part", "edge"), s.metrics)
 		if err != nil {
 			return err
 		}
@@ -369,10 +392,8 @@ func (s *system) addRoles(ctx context.Context) error {
 		if _, err := campaigns.NewPhones(s.cfg.PhoneRegion); err != nil {
 			return fmt.Errorf("SWITCHBOARD_PHONE_REGION: %w", err)
 		}
-		scripts := campaigns.NewAPI(campaigns.Deps{Store: s.db, OpenImport: func(ctx context.Context, actor, id string) (campaigns.Import, error) {
-			return s.db.OpenImport(ctx, actor, id)
-		},
-			Accounts: s.registry, Wake: s.bus.Wake, Region: s.cfg.PhoneRegion, Unavailable: db.IsUnavailable, Log: s.log.With("part", "campaigns")})
+		scripts := campaigns.NewAPI(campaigns.Deps{Store: s.db, OpenImport: openImport(s.db), Accounts: s.registry, MayCall: s.mayCall,
+			Wake: s.bus.Wake, Region: s.cfg.PhoneRegion, Unavailable: db.IsUnavailable, Log: s.log.With("part", "campaigns")})
 		scripts.Register(api)
 		scripts.Routes(s.router, tokens)
 	}
@@ -456,7 +477,7 @@ func fullAPI() huma.API {
 	campaigns.RegisterLists(api, nil, "")
 	campaigns.Describe(api)
 	restapi.RegisterSessions(api, nil)
-	loader.New(nil, nil, loader.NewAdmin(nil, nil, "", nil), 1, quiet).Register(api)
+	loader.New(nil, nil, loader.NewAdmin(nil, nil, "", nil, nil), 1, quiet).Register(api)
 	restapi.Describe(api)
 	return api
 }

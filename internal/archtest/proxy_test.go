@@ -125,7 +125,7 @@ func TestProxySendsPathsToTheirRoles(t *testing.T) {
 	table["edge"] = append(table["edge"], operations(t, func(api huma.API) { (&edge.Edge{}).Register(api, nil) })...)
 	table["chathub"] = append(table["chathub"], operations(t, func(api huma.API) { restapi.RegisterSessions(api, nil) })...)
 	table["loader"] = append(table["loader"], operations(t, func(api huma.API) {
-		loader.New(nil, nil, loader.NewAdmin(nil, nil, "", nil), 1, quiet).Register(api)
+		loader.New(nil, nil, loader.NewAdmin(nil, nil, "", nil, nil), 1, quiet).Register(api)
 	})...)
 	for role, paths := range table {
 		for _, p := range paths {

@@ -15,6 +15,8 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -116,6 +118,52 @@ func (g *guard) check(to netip.AddrPort) error {
 }
 
 type allowedHost struct{}
+
+// Policy tells beforehand what a client of NewClient refuses.
+type Policy struct{ guard *guard }
+
+// NewPolicy is the policy of clients with the same list.
+func NewPolicy(allow []string) (*Policy, error) {
+	g, err := newGuard(allow)
+	if err != nil {
+		return nil, err
+	}
+	return &Policy{g}, nil
+}
+
+// Check tells what is wrong with a web address as it is written: a literal address
+// that is never reached is a *BlockedError. What a name resolves to is found out when
+// it is called, since it may be another one by then.
+func (p *Policy) Check(address string) error {
+	u, err := url.Parse(address)
+	if err != nil {
+		return &BlockedError{"the address", "it can't be read"}
+	}
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	host := strings.TrimSuffix(u.Hostname(), ".")
+	if p.guard.hostAllowed(net.JoinHostPort(host, port)) {
+		return nil
+	}
+	addr, err := netip.ParseAddr(host)
+	if err != nil {
+		if numericHost.MatchString(host) {
+			return &BlockedError{host, "it is no address in the form 192.0.2.1"}
+		}
+		return nil
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return &BlockedError{host, "port " + port + " is not one of the web"}
+	}
+	return p.guard.check(netip.AddrPortFrom(addr, uint16(n)))
+}
+
+// numericHost are the ways to write an IPv4 address that only some resolvers know:
+// 127.1, 0x7f000001, 2130706433, 0177.0.0.1.
+var numericHost = regexp.MustCompile(`^(?i:0x[0-9a-f]*|[0-9]+)(\.(?i:0x[0-9a-f]*|[0-9]+))*$`)
 
 // NewClient returns a client for addresses that came from outside. It follows
 // at most five redirects, each checked, uses no proxy of the environment, and

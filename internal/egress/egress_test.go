@@ -256,3 +256,29 @@ func TestRedact(t *testing.T) {
 		t.Error("the cause is lost")
 	}
 }
+
+// What is refused before it is called is refused when it is, and what is allowed is
+// not. Names are looked up only then.
+func TestPolicy(t *testing.T) {
+	t.Parallel()
+	for address, good := range map[string]bool{
+		"https://example.org/a": true, "https://8.8.8.8/": true, "http://[2606:4700::1111]/": true, "http://intranet:8080/": true, "http://localhost/": true,
+		"http://10.0.0.5/": false, "http://192.168.1.1/": false, "http://172.16.0.1/": false, "http://127.0.0.1/": false, "http://169.254.169.254/latest/meta-data": false,
+		"http://0.0.0.0/": false, "http://100.64.0.1/": false, "http://[::1]/": false, "http://[::]/": false, "http://[fe80::1%25eth0]/": false, "http://[fd00::1]/": false,
+		"http://[::ffff:127.0.0.1]/": false, "http://[64:ff9b::7f00:1]/": false, "http://127.0.0.1./": false, "http://224.0.0.1/": false, "http://255.255.255.255/": false,
+		"http://127.1/": false, "http://0x7f000001/": false, "http://2130706433/": false, "http://0177.0.0.1/": false, "http://0x7f.1/": false,
+		"https://8.8.8.8:8443/": false, "https://8.8.8.8:99999/": false, "http://10.0.0.5:80 80/": false,
+		"http://10.9.0.1:8080/": true, "http://10.8.0.1:8080/": true, "http://10.8.0.1:8081/": false, "http://10.7.0.1:1/": true,
+	} {
+		p, err := NewPolicy([]string{"10.9.0.0/16", "10.8.0.1:8080", "10.7.0.1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Check(address); (err == nil) != good {
+			t.Errorf("%s: %v, want good: %v", address, err, good)
+		}
+	}
+	if _, err := NewPolicy([]string{"10.0.0.0/99"}); err == nil {
+		t.Error("a CIDR that is none is taken")
+	}
+}
