@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -108,9 +109,11 @@ func (e *engine) do(id, action string) error {
 }
 
 // start makes a runner work until the test ends or stop is called.
-func (e *engine) start() (stop func()) {
+func (e *engine) start() (stop func()) { return e.startAs("", nobody{}) }
+
+func (e *engine) startAs(node string, outboxes campaigns.Outboxes) (stop func()) {
 	e.t.Helper()
-	r, err := campaigns.NewRunner(campaigns.RunnerDeps{Store: e.store, Accounts: e.accounts, Outboxes: nobody{}, Bus: e.bus, Log: slog.New(slog.DiscardHandler),
+	r, err := campaigns.NewRunner(campaigns.RunnerDeps{Node: node, Store: e.store, Accounts: e.accounts, Outboxes: outboxes, Bus: e.bus, Log: slog.New(slog.DiscardHandler),
 		Follow: func(decide campaigns.Decide) campaigns.Follower {
 			return e.store.FollowCampaigns(3, db.CampaignDecide(decide))
 		}})
@@ -131,9 +134,64 @@ func (e *engine) start() (stop func()) {
 // nobody takes chats to be sent; the platform finds them by itself.
 type nobody struct{}
 
-func (nobody) Room() int        { return 4000 }
-func (nobody) Deliver([]string) {}
-func (nobody) Release([]string) {}
+func (nobody) Room() int              { return 4000 }
+func (nobody) Deliver([]queue.Handed) {}
+func (nobody) Release([]string)       {}
+
+// sender takes what the pump has claimed for it: it sends, at once or later, or gives back.
+type sender struct {
+	nobody
+	e    *engine
+	node string
+	pick func(n int) int
+	fate func(*queue.Claim) queue.Outcome
+	all  *sync.WaitGroup
+	took atomic.Int64
+}
+
+func (s *sender) Deliver(list []queue.Handed) {
+	for _, h := range list {
+		if h.Claim == nil {
+			continue // the platform finds it
+		}
+		s.took.Add(1)
+		o := queue.Outcome{Kind: queue.OutcomeUnsent}
+		if s.pick(4) > 0 {
+			s.e.mu.Lock()
+			s.e.sent[h.Claim.MessageID]++
+			s.e.mu.Unlock()
+			o = s.fate(h.Claim)
+		}
+		o.Claim = h.Claim
+		note := func() {
+			if _, err := s.e.store.Step(context.WithoutCancel(s.e.t.Context()), s.node, []queue.Outcome{o}, nil, s.e.pace); err != nil {
+				s.e.t.Error(err)
+			}
+			s.e.bus.Wake("events")
+		}
+		if s.pick(2) == 0 {
+			note()
+			continue
+		}
+		s.all.Go(func() {
+			time.Sleep(time.Duration(s.pick(50)) * time.Millisecond)
+			note()
+		})
+	}
+}
+
+// alive makes the node count as alive until ctx ends.
+func (e *engine) alive(ctx context.Context, node string) {
+	for ctx.Err() == nil {
+		if err := e.store.Heartbeat(ctx, node, nil, "", ""); err != nil && ctx.Err() == nil {
+			e.t.Error(err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+	}
+}
 
 func (e *engine) pace(id string) queue.Pacing {
 	o := e.accounts[id]
@@ -278,8 +336,15 @@ func TestEngineAtRandom(t *testing.T) {
 		taken <- c.MessageID
 		return queue.Outcome{Kind: queue.OutcomeSent, IDs: []string{"p-" + c.MessageID}}
 	}
+	var senders []*sender
 	for i := range 2 {
-		stop := e.start()
+		s := &sender{e: e, node: fmt.Sprint("runner", i), pick: pick, fate: fate, all: &all}
+		if err := e.store.Heartbeat(ctx, s.node, nil, "", ""); err != nil {
+			t.Fatal(err)
+		}
+		all.Go(func() { e.alive(ctx, s.node) })
+		senders = append(senders, s)
+		stop := e.startAs(s.node, s)
 		defer stop()
 		all.Go(func() {
 			if err := e.work(ctx, fmt.Sprint("node", i), fate); err != nil && ctx.Err() == nil {
@@ -333,6 +398,9 @@ func TestEngineAtRandom(t *testing.T) {
 	e.consistent()
 	if n := scalar[int](e, `select count(*) from campaign_held`) + scalar[int](e, `select count(*) from outbox where campaign_id in (select id from campaigns where state = 'done') and not exists (select 1 from campaign_sends s where s.message_id = outbox.message_id and s.stopped)`); n > 0 {
 		t.Errorf("%d messages are left", n)
+	}
+	if senders[0].took.Load()+senders[1].took.Load() == 0 {
+		t.Error("nothing was claimed as it was made")
 	}
 	// Everybody was tried, or it is said why not.
 	if n := scalar[int](e, `select count(*) from campaign_recipients r join campaigns c on c.id = r.campaign_id where c.state = 'done' and r.message_id is null and coalesce(r.reason, '') = ''`); n > 0 {

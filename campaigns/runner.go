@@ -46,7 +46,7 @@ type Follower interface {
 type Outboxes interface {
 	// Room is how many chats Deliver takes.
 	Room() int
-	Deliver(chats []string)
+	Deliver(chats []queue.Handed)
 	// Release sees to accounts of which chats were parked.
 	Release(accounts []string)
 }
@@ -59,6 +59,7 @@ type RunBus interface {
 
 // RunnerDeps are what a runner works with.
 type RunnerDeps struct {
+	Node     string // as in its heartbeat; "": the runner claims nothing by itself
 	Store    RunStore
 	Follow   func(Decide) Follower
 	Accounts Accounts
@@ -83,10 +84,15 @@ type Runner struct {
 	rules    switchboard.SenderRules
 	rulesAt  time.Time
 
-	backs  map[[2]string]time.Time // by campaign and account, see queue.CampaignAccount.Back
-	rounds int                     // who comes first changes with every round
-	folds  map[string]time.Time    // when a campaign's counts are folded next
-	last   map[string]bool         // for the last time
+	backs map[[2]string]time.Time // by campaign and account, see queue.CampaignAccount.Back
+	// waiting are messages in outboxes, by campaign and account; see count.
+	waiting   map[[2]string]int
+	countedAt time.Time
+	rated     bool // campaigns run at accounts with a limit
+
+	rounds int                  // who comes first changes with every round
+	folds  map[string]time.Time // when a campaign's counts are folded next
+	last   map[string]bool      // for the last time
 }
 
 // running is a campaign's program, as its runner needs it.
@@ -237,16 +243,12 @@ func (r *Runner) round(ctx context.Context) (wait time.Duration, err error) {
 	if len(live) == 0 {
 		return wait, nil
 	}
-	loads, err := r.deps.Store.CampaignLoads(ctx)
-	if err != nil {
+	if err := r.count(ctx, slices.ContainsFunc(live, func(c queue.CampaignLive) bool { return c.State == "paused" })); err != nil {
 		return 0, err
 	}
-	waiting := map[[2]string]int{} // messages by campaign and account
-	byCampaign, byAccount := map[string]int{}, map[string]int{}
-	for _, l := range loads {
-		waiting[[2]string{l.CampaignID, l.AccountID}] = l.Messages
-		byCampaign[l.CampaignID] += l.Messages
-		byAccount[l.AccountID] += l.Messages
+	byCampaign := map[string]int{}
+	for of, n := range r.waiting {
+		byCampaign[of[0]] += n
 	}
 	soon := func(d time.Duration) { wait = min(wait, max(d, 0)) }
 	var active []*turn
@@ -297,7 +299,7 @@ func (r *Runner) round(ctx context.Context) (wait time.Duration, err error) {
 		}
 		active = append(active, t)
 	}
-	r.share(active, waiting)
+	r.share(active)
 	r.rounds++
 	for i := range active {
 		t := active[(i+r.rounds)%len(active)]
@@ -333,6 +335,33 @@ func heldUp(err error) string {
 	default:
 		return "it can't be moved on, and is tried again; the log of the process with the workers says why"
 	}
+}
+
+// countEvery is how often the outboxes are counted where that decides on something: at
+// accounts with a limit, and while a campaign is being paused. In between what is
+// added counts, and what was sent does not make room yet. A count reads what
+// was deleted lately, too, and takes ten milliseconds at thousands of sends a second.
+const countEvery, countSeldom = 100 * time.Millisecond, time.Second
+
+// count counts campaigns' messages in the outboxes.
+func (r *Runner) count(ctx context.Context, pausing bool) error {
+	every := countSeldom
+	if pausing || r.rated {
+		every = countEvery
+	}
+	if time.Since(r.countedAt) < every {
+		return nil
+	}
+	began := time.Now()
+	loads, err := r.deps.Store.CampaignLoads(ctx)
+	if err != nil {
+		return err
+	}
+	r.waiting, r.countedAt = map[[2]string]int{}, began
+	for _, l := range loads {
+		r.waiting[[2]string{l.CampaignID, l.AccountID}] = l.Messages
+	}
+	return nil
 }
 
 // turn is a campaign's part in a round.
@@ -376,7 +405,7 @@ func (r *Runner) prepare(ctx context.Context, c queue.CampaignLive) (*turn, erro
 		return nil, err
 	}
 	t := &turn{live: c, program: p, rates: map[string]float64{}, weight: weights[p.Priority]}
-	t.pump = &queue.CampaignPump{ID: c.ID, Rate: p.Rate, Cap: p.Cap, CapPer: p.CapPer, Lists: p.StopLists, TTL: p.TTL, StopAt: c.StopAt, Priority: queue.PriorityCampaign,
+	t.pump = &queue.CampaignPump{ID: c.ID, Node: r.deps.Node, Rate: p.Rate, Cap: p.Cap, CapPer: p.CapPer, Lists: p.StopLists, TTL: p.TTL, StopAt: c.StopAt, Priority: queue.PriorityCampaign,
 		CallbackURL: p.CallbackURL, CallbackKey: p.callbackKey}
 	rungs := r.rungs(ctx, p)
 	known := map[string]*queue.CampaignAccount{}
@@ -394,7 +423,8 @@ func (r *Runner) prepare(ctx context.Context, c queue.CampaignLive) (*turn, erro
 			a := known[o.Account.ID]
 			if a == nil {
 				a = &queue.CampaignAccount{ID: o.Account.ID, Platform: o.Account.Platform, Sender: rules.Apply(o.Account.ID, o.Account.Platform, cmp.Or(p.TrafficClass, "marketing"), cmp.Or(p.Sender, o.Account.Setting("sender_name", ""))), TTL: o.TTL, Rated: o.Capabilities.Rate.PerSecond > 0,
-					ByID: o.Capabilities.StartByID, ByPhone: o.Capabilities.StartByPhone, Check: func(address string) bool { return o.CheckChat(address) == nil }}
+					Prompt: o.State == "active" && o.Capabilities.Rate.PerSecond <= 0 && o.Capabilities.ChatRate.PerSecond <= 0 && (o.Guarantee != "at_most_once" || o.Capabilities.Idempotent),
+					ByID:   o.Capabilities.StartByID, ByPhone: o.Capabilities.StartByPhone, Check: func(address string) bool { return o.CheckChat(address) == nil }}
 				a.Gap, a.Back = unlimitedGap, r.backs[[2]string{c.ID, a.ID}]
 				if a.Rated {
 					a.Gap = time.Duration(float64(time.Second) / o.Capabilities.Rate.PerSecond)
@@ -441,8 +471,10 @@ func variables(r *queue.CampaignRecipient) (map[string]string, error) {
 
 // share gives each campaign its room in the outboxes: a part of about a second of
 // what the account may send, so that a pause, or another campaign, waits for no more.
-func (r *Runner) share(active []*turn, waiting map[[2]string]int) {
-	total := map[string]int{}
+// Without a limit it is a part of what this process may have under way.
+func (r *Runner) share(active []*turn) {
+	total, free := map[string]int{}, min(r.deps.Outboxes.Room(), openWindow)
+	r.rated = false
 	for _, t := range active {
 		for _, a := range t.accounts {
 			total[a.ID] += t.weight
@@ -450,11 +482,14 @@ func (r *Runner) share(active []*turn, waiting map[[2]string]int) {
 	}
 	for _, t := range active {
 		for _, a := range t.accounts {
-			window := openWindow
-			if rate := t.rates[a.ID]; rate > 0 {
-				window = max(leastRoom, int(math.Ceil(rate)))
+			rate := t.rates[a.ID]
+			if rate <= 0 {
+				a.Room = (free*t.weight + total[a.ID] - 1) / total[a.ID]
+				continue
 			}
-			a.Room = max(max(window*t.weight/total[a.ID], 1)-waiting[[2]string{t.live.ID, a.ID}], 0)
+			r.rated = true
+			window := max(leastRoom, int(math.Ceil(rate)))
+			a.Room = max(max(window*t.weight/total[a.ID], 1)-r.waiting[[2]string{t.live.ID, a.ID}], 0)
 		}
 	}
 }
@@ -490,16 +525,21 @@ func (r *Runner) moveOnce(ctx context.Context, t *turn) (again time.Duration, er
 		return again, nil
 	}
 	t.pump.Limit = min(room, pumpBatch)
+	rooms := make([]int, len(t.accounts))
+	for i, a := range t.accounts {
+		rooms[i] = a.Room
+	}
 	did, err := r.deps.Store.PumpCampaign(ctx, t.pump)
 	if err != nil {
 		return 0, err
 	}
-	for _, a := range t.accounts {
+	for i, a := range t.accounts {
+		r.waiting[[2]string{t.live.ID, a.ID}] += rooms[i] - a.Room
 		if a.Back.After(t.live.Now) {
 			r.backs[[2]string{t.live.ID, a.ID}] = a.Back
 		}
 	}
-	r.deps.Outboxes.Deliver(did.Chats)
+	r.deps.Outboxes.Deliver(did.Handed)
 	r.deps.Outboxes.Release(did.Accounts)
 	if did.Begun > 0 {
 		r.deps.Bus.Wake("events")

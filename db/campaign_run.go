@@ -3,6 +3,7 @@ package db
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -172,7 +173,9 @@ type target struct {
 	person  int64
 	content message.Content
 	id      string // of the message
-	gone    bool   // decided
+	sender  string
+	end     time.Time // of its time to live
+	gone    bool      // decided
 }
 
 // place is a chat of a recipient.
@@ -180,6 +183,7 @@ type place struct {
 	chatID     string
 	accountID  string
 	key        string // the platform's
+	customer   string // likewise
 	phone      string
 	reachable  bool
 	reason     string
@@ -781,7 +785,7 @@ func (w *pumping) places(ctx context.Context, targets []*target, accounts, homes
 		for rows.Next() {
 			var i int32
 			var x place
-			if err := rows.Scan(&i, &x.chatID, &x.accountID, &x.key, &x.phone, &x.reachable, &x.reason, &x.inactive, &x.suppressed, &x.spoke); err != nil {
+			if err := rows.Scan(&i, &x.chatID, &x.accountID, &x.key, &x.customer, &x.phone, &x.reachable, &x.reason, &x.inactive, &x.suppressed, &x.spoke); err != nil {
 				return err
 			}
 			if !slices.ContainsFunc(out[i], func(o place) bool { return o.chatID == x.chatID }) {
@@ -830,13 +834,13 @@ func (w *pumping) lists() []string { return append([]string{"global"}, w.p.Lists
 const (
 	chatOfCustomer = `coalesce((select ca.chat_id from chat_aliases ca where ca.account_id = k.account_id and ca.alias = k.external_id),
 		(select c.id from chats c where c.customer_id = k.id order by c.created_at limit 1))`
-	placeColumns = `r.i, c.id, c.account_id, c.external_id, cu.phone, cu.reachable, cu.unreachable_reason,
-		exists (select 1 from address_health h where h.account_id = c.account_id and h.address = c.external_id and h.inactive_since is not null
+	placeColumns = `r.i, c.id, c.account_id, c.external_id, cu.external_id, cu.phone, cu.reachable, cu.unreachable_reason,
+		exists (select 1 from address_health) and exists (select 1 from address_health h where h.account_id = c.account_id and h.address = c.external_id and h.inactive_since is not null
 			and h.last_failure_at > coalesce(c.last_customer_message_at, '-infinity')),
-		(select coalesce(nullif(x.reason, ''), 'on the stop-list ' || case when x.list like 'account:%' then 'of the account' else x.list end) from suppressions x
+		case when exists (select 1 from suppressions) then (select coalesce(nullif(x.reason, ''), 'on the stop-list ' || case when x.list like 'account:%' then 'of the account' else x.list end) from suppressions x
 			where x.address = any(array[cu.id::text, cu.external_id, c.external_id, nullif(cu.phone, '')])
 				and x.kind = case when x.address = cu.id::text then 0 when x.address = cu.phone and x.address like '+%' then 2 else 1 end
-				and (x.list = any($4) or x.list = 'account:' || c.account_id) order by x.list limit 1),
+				and (x.list = any($4) or x.list = 'account:' || c.account_id) order by x.list limit 1) end,
 		coalesce(c.last_customer_message_at, 'epoch')`
 	placeJoins = `join chats c on c.id = found.id join customers cu on cu.id = c.customer_id`
 )
@@ -890,7 +894,7 @@ func (d *DB) makeCampaignChats(ctx context.Context, accountID string, targets []
 			var id, key string
 			_, err := pgx.ForEachRow(rows, []any{&id, &key}, func() error {
 				if t := byKey[key]; t != nil {
-					t.fresh = &place{chatID: id, accountID: accountID, key: key, phone: t.phone, reachable: true}
+					t.fresh = &place{chatID: id, accountID: accountID, key: key, customer: key, phone: t.phone, reachable: true}
 				}
 				return nil
 			})
@@ -1035,7 +1039,7 @@ func (w *pumping) queueMailboxes(batch *pgx.Batch, q *queuedRows) {
 		_, err := pgx.ForEachRow(rows, []any{&chat, &account}, func() error {
 			switch {
 			case account == nil:
-				w.out.Chats = append(w.out.Chats, chat)
+				w.out.Handed = append(w.out.Handed, queue.Handed{ChatID: chat})
 			case !slices.Contains(w.out.Accounts, *account):
 				w.out.Accounts = append(w.out.Accounts, *account)
 			}
@@ -1050,8 +1054,7 @@ func (w *pumping) write(ctx context.Context) error {
 	p := w.p
 	begun := w.open()
 	var ids, chats, accounts, kinds, bodies, names []string
-	var expires []time.Time
-	var from, to []*time.Time
+	var waiting, prompt outboxRows
 	var numbers, people []int64
 	var rounds, steps []int16
 	var files, fileChats []string
@@ -1070,7 +1073,11 @@ func (w *pumping) write(ctx context.Context) error {
 		ids, chats, accounts = append(ids, t.id), append(chats, t.place.chatID), append(accounts, t.account.ID)
 		kinds, bodies = append(kinds, string(t.content.Kind)), append(bodies, string(contentJSON(&t.content)))
 		names = append(names, plainText(cmp.Or(p.Sender, t.account.Sender)))
-		expires, from, to = append(expires, end), append(from, timeOrNil(t.until)), append(to, timeOrNil(t.again))
+		if t.sender = names[len(names)-1]; p.Node != "" && t.account.Prompt && end.After(w.now) {
+			prompt.add(t, end)
+		} else {
+			waiting.add(t, end)
+		}
 		numbers, people = append(numbers, t.N), append(people, t.person)
 		rounds, steps = append(rounds, int16(t.Round)), append(steps, int16(t.Step))
 		for i := range t.content.Files {
@@ -1110,10 +1117,11 @@ func (w *pumping) write(ctx context.Context) error {
 		if p.CallbackURL != "" {
 			batch.Queue(`insert into message_callbacks (message_id, key_id, url) select id, $2, $3 from unnest($1::uuid[]) r (id)`, ids, callbackKey(p.CallbackKey), p.CallbackURL)
 		}
+	}
+	if len(waiting.targets) > 0 {
 		batch.Queue(`insert into outbox (chat_id, account_id, message_id, priority, expires_at, campaign_id, quiet_from, quiet_to)
-			select chat_id, account_id, id, $2, expires, $1, quiet_from, quiet_to
-			from unnest($3::uuid[], $4::uuid[], $5::uuid[], $6::timestamptz[], $7::timestamptz[], $8::timestamptz[]) r (chat_id, account_id, id, expires, quiet_from, quiet_to)
-			returning chat_id, account_id, id, expires_at`, p.ID, p.Priority, chats, accounts, ids, expires, from, to).Query(func(rows pgx.Rows) error {
+			select chat_id, account_id, id, $2, expires, $1, quiet_from, quiet_to from `+outboxArrays+` returning chat_id, account_id, id, expires_at`,
+			waiting.args(p)...).Query(func(rows pgx.Rows) error {
 			var chat, account string
 			var id int64
 			var at time.Time
@@ -1121,6 +1129,15 @@ func (w *pumping) write(ctx context.Context) error {
 				q.chats, q.accounts, q.ids, q.expires = append(q.chats, chat), append(q.accounts, account), append(q.ids, id), append(q.expires, at)
 				return nil
 			})
+			return err
+		})
+	}
+	free := map[string]bool{}
+	if len(prompt.targets) > 0 {
+		batch.Queue(`insert into outbox_chats as o (chat_id, busy) select chat, true from unnest($1::uuid[]) r (chat) order by 1
+			on conflict (chat_id) do update set busy = true where not o.busy returning chat_id`, prompt.chats).Query(func(rows pgx.Rows) error {
+			var chat string
+			_, err := pgx.ForEachRow(rows, []any{&chat}, func() error { free[chat] = true; return nil })
 			return err
 		})
 	}
@@ -1141,15 +1158,92 @@ func (w *pumping) write(ctx context.Context) error {
 	if err := w.tx.SendBatch(ctx, batch).Close(); err != nil {
 		return fmt.Errorf("queueing %d messages: %w", len(ids), err)
 	}
-	if len(q.chats) == 0 {
+	last := &pgx.Batch{}
+	if len(q.chats) > 0 {
+		w.queueMailboxes(last, &q)
+	}
+	if len(prompt.targets) > 0 {
+		w.queuePrompt(last, &prompt, free)
+	}
+	if last.Len() == 0 {
 		return nil
 	}
-	last := &pgx.Batch{}
-	w.queueMailboxes(last, &q)
 	if err := w.tx.SendBatch(ctx, last).Close(); err != nil {
 		return fmt.Errorf("waking outboxes: %w", err)
 	}
 	return nil
+}
+
+// outboxRows are rows of the outbox that are to be made.
+type outboxRows struct {
+	targets              []*target
+	chats, accounts, ids []string
+	expires              []time.Time
+	from, to             []*time.Time
+}
+
+func (o *outboxRows) add(t *target, end time.Time) {
+	t.end = end
+	o.targets = append(o.targets, t)
+	o.chats, o.accounts, o.ids = append(o.chats, t.place.chatID), append(o.accounts, t.account.ID), append(o.ids, t.id)
+	o.expires, o.from, o.to = append(o.expires, end), append(o.from, timeOrNil(t.until)), append(o.to, timeOrNil(t.again))
+}
+
+const outboxArrays = `unnest($3::uuid[], $4::uuid[], $5::uuid[], $6::timestamptz[], $7::timestamptz[], $8::timestamptz[]) r (chat_id, account_id, id, expires, quiet_from, quiet_to)`
+
+func (o *outboxRows) args(p *queue.CampaignPump) []any {
+	return []any{p.ID, p.Priority, o.chats, o.accounts, o.ids, o.expires, o.from, o.to}
+}
+
+// queuePrompt makes messages whose turn it is at once, and claims them along with it,
+// for this process: to come back and ask whether each may leave, right after it was
+// found out that it may, would be a quarter of what it costs. One whose chat is busy
+// already waits its turn behind what makes it so. (Two statements, with free between
+// them: what one makes and another one joins, Postgres knows no size of.)
+func (w *pumping) queuePrompt(batch *pgx.Batch, o *outboxRows, free map[string]bool) {
+	byChat := make(map[string]*target, len(o.targets))
+	first := make([]bool, len(o.targets))
+	for i, t := range o.targets {
+		byChat[o.chats[i]], first[i] = t, free[o.chats[i]]
+	}
+	batch.Queue(`insert into outbox (chat_id, account_id, message_id, priority, expires_at, campaign_id, quiet_from, quiet_to, sending, attempt, owner)
+		select chat_id, account_id, id, $2, expires, $1, quiet_from, quiet_to, first, first::int, case when first then $10 else '' end
+		from (select chat_id, account_id, id, expires, quiet_from, quiet_to, free and not exists (select 1 from outbox x where x.chat_id = r.chat_id) as first
+			from unnest($3::uuid[], $4::uuid[], $5::uuid[], $6::timestamptz[], $7::timestamptz[], $8::timestamptz[], $9::bool[]) r (chat_id, account_id, id, expires, quiet_from, quiet_to, free)) r
+		returning chat_id, id, sending`, append(o.args(w.p), first, w.p.Node)...).Query(func(rows pgx.Rows) error {
+		var chat string
+		var id int64
+		var claimed bool
+		now := time.Now()
+		_, err := pgx.ForEachRow(rows, []any{&chat, &id, &claimed}, func() error {
+			if !free[chat] {
+				return nil
+			}
+			h := queue.Handed{ChatID: chat, At: now}
+			if t := byChat[chat]; claimed {
+				content, err := ownContent(&t.content)
+				if err != nil {
+					return err
+				}
+				h.Claim = &queue.Claim{ChatID: chat, State: queue.ClaimWork, OutboxID: id, Attempt: 1, Op: "send", MessageID: t.id, AccountID: t.account.ID,
+					Out: message.Outbound{ID: t.id, Chat: t.place.key, Customer: t.place.customer, SenderName: t.sender, ExpiresAt: t.end, Content: content}}
+			}
+			w.out.Handed = append(w.out.Handed, h)
+			return nil
+		})
+		return err
+	})
+}
+
+// ownContent is a content that shares nothing with those of other recipients.
+func ownContent(c *message.Content) (own message.Content, err error) {
+	if len(c.Files) == 0 && c.Keyboard == nil && c.Template == nil {
+		return *c, nil
+	}
+	if err := json.Unmarshal(contentJSON(c), &own); err != nil {
+		return own, fmt.Errorf("copying a message: %w", err)
+	}
+	return own, nil
 }
 
 // queueMoved writes where recipients stand.

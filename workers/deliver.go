@@ -39,21 +39,41 @@ const sendsPerJob = 100
 
 // Work sends what waits in the chat's outbox, one message after another.
 func (d *deliverWorker) Work(ctx context.Context, job *river.Job[queue.DeliverArgs]) error {
-	if again, left := d.w.deliver(ctx, job.Args.ChatID); left {
+	if again, left := d.w.deliver(ctx, &queue.Handed{ChatID: job.Args.ChatID}); left {
 		return river.JobSnooze(again)
 	}
 	return nil
 }
 
 // deliver sends what waits in a chat's outbox. left says that there is more, which
-// is to be looked at again after a time.
-func (w *Workers) deliver(ctx context.Context, chat string) (again time.Duration, left bool) {
+// is to be looked at again after a time. A claim that came along is used up.
+func (w *Workers) deliver(ctx context.Context, h *queue.Handed) (again time.Duration, left bool) {
+	chat := h.ChatID
 	if _, busy := w.inFlight.LoadOrStore(chat, struct{}{}); busy {
 		return time.Second, true // a rescued twin of a job that still runs here
 	}
 	defer w.inFlight.Delete(chat)
 	var outcome *queue.Outcome
+	if h.Claim != nil {
+		outcome = &queue.Outcome{Claim: h.Claim, Kind: queue.OutcomeUnsent}
+		if time.Since(h.At) <= handedFresh && w.pace(h.Claim.AccountID).OK {
+			outcome = w.send(ctx, h.Claim)
+		}
+		h.Claim = nil
+	}
 	for sent := 0; ; sent++ {
+		select {
+		case <-w.stopping:
+			if outcome == nil {
+				break
+			}
+			// Record and leave the rest to others.
+			if _, err := w.stepUntilDone(ctx, outcome, ""); err != nil {
+				w.log.ErrorContext(ctx, "outcome of a send could not be recorded", "message", outcome.Claim.MessageID, "error", err)
+			}
+			return 0, true
+		default:
+		}
 		claim, err := w.stepUntilDone(ctx, outcome, chat)
 		if err != nil {
 			if ctx.Err() == nil {
@@ -76,15 +96,6 @@ func (w *Workers) deliver(ctx context.Context, chat string) (again time.Duration
 			return min(claim.Wait, 4*time.Second), true
 		}
 		outcome = w.send(ctx, &claim)
-		select {
-		case <-w.stopping:
-			// Record and leave the rest to others.
-			if _, err := w.stepUntilDone(ctx, outcome, ""); err != nil {
-				w.log.ErrorContext(ctx, "outcome of a send could not be recorded", "message", claim.MessageID, "error", err)
-			}
-			return 0, true
-		default:
-		}
 	}
 }
 

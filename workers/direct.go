@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"switchboard/internal/queue"
 )
 
 // direct delivers chats without jobs. A campaign makes one message in each of many
@@ -12,24 +14,39 @@ import (
 // their chats over here after the commit. Should the process die, they have work
 // and no job, and MendMailboxes gives them jobs.
 type direct struct {
-	chats chan string
+	chats chan queue.Handed
 	load  atomic.Int64 // chats that were handed over and are not done
 }
 
-// directRoom is how many chats may wait for a sender; more are refused.
-const directRoom = 8192
+const (
+	// directRoom is how many chats may be under way, which a pause of their campaigns
+	// waits for.
+	directRoom = 2000
+	// handedFresh is how long a claim that was handed over holds: what was true when it
+	// was made (the campaign runs, the customer wants it) is looked at again after that.
+	handedFresh  = 500 * time.Millisecond
+	giveBackTime = 3 * time.Second // for a stop
+)
 
-func newDirect() *direct { return &direct{chats: make(chan string, directRoom)} }
+func newDirect() *direct { return &direct{chats: make(chan queue.Handed, 4*directRoom)} }
 
 // Room is how many more chats Deliver takes.
 func (w *Workers) Room() int { return max(directRoom-int(w.direct.load.Load()), 0) }
 
 // Deliver sends what waits in the chats' outboxes, soon. Their outbox_chats are
 // marked busy, and they have no jobs.
-func (w *Workers) Deliver(chats []string) {
-	for _, chat := range chats {
+func (w *Workers) Deliver(chats []queue.Handed) {
+	select {
+	case <-w.stopping:
+		ctx, cancel := context.WithTimeout(context.Background(), giveBackTime)
+		defer cancel()
+		w.giveBack(ctx, chats)
+		return
+	default:
+	}
+	for _, h := range chats {
 		w.direct.load.Add(1)
-		w.direct.push(chat)
+		w.direct.push(h)
 	}
 }
 
@@ -41,9 +58,9 @@ func (w *Workers) Release(accounts []string) {
 }
 
 // push never blocks: what finds no room is mended.
-func (d *direct) push(chat string) {
+func (d *direct) push(h queue.Handed) {
 	select {
-	case d.chats <- chat:
+	case d.chats <- h:
 	default:
 		d.load.Add(-1)
 	}
@@ -61,32 +78,50 @@ func (d *direct) run(ctx context.Context, w *Workers) {
 					return
 				case <-ctx.Done():
 					return
-				case chat := <-d.chats:
-					d.send(ctx, w, chat)
+				case h := <-d.chats:
+					d.send(ctx, w, h)
 				}
 			}
 		})
 	}
 	senders.Wait()
-	var left []string
+	var left []queue.Handed
 	for len(d.chats) > 0 {
 		left = append(left, <-d.chats)
 	}
-	if len(left) == 0 {
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), giveBackTime)
+	defer cancel()
+	w.giveBack(last, left)
+}
+
+// giveBack leaves chats to others: claims are undone, and the chats get jobs.
+func (w *Workers) giveBack(ctx context.Context, handed []queue.Handed) {
+	if len(handed) == 0 {
 		return
 	}
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
-	defer cancel()
-	if err := w.deps.Store.GiveJobs(last, left); err != nil {
-		w.log.WarnContext(last, "chats could not be given jobs at the end; they will be mended", "chats", len(left), "error", err)
+	chats := make([]string, len(handed))
+	var claims []queue.Outcome
+	for i, h := range handed {
+		chats[i] = h.ChatID
+		if h.Claim != nil {
+			claims = append(claims, queue.Outcome{Claim: h.Claim, Kind: queue.OutcomeUnsent})
+		}
+	}
+	if len(claims) > 0 {
+		if _, err := w.deps.Store.Step(ctx, w.cfg.Node, claims, nil, w.pace); err != nil {
+			w.log.WarnContext(ctx, "claims could not be given back at the end; they will count as cut off", "claims", len(claims), "error", err)
+		}
+	}
+	if err := w.deps.Store.GiveJobs(ctx, chats); err != nil {
+		w.log.WarnContext(ctx, "chats could not be given jobs at the end; they will be mended", "chats", len(chats), "error", err)
 	}
 }
 
-func (d *direct) send(ctx context.Context, w *Workers, chat string) {
-	again, left := w.deliver(ctx, chat)
+func (d *direct) send(ctx context.Context, w *Workers, h queue.Handed) {
+	again, left := w.deliver(ctx, &h)
 	if !left {
 		d.load.Add(-1)
 		return
 	}
-	time.AfterFunc(again, func() { d.push(chat) })
+	time.AfterFunc(again, func() { d.push(h) })
 }

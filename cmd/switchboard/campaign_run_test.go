@@ -658,6 +658,43 @@ func TestCampaignPace(t *testing.T) {
 	}
 }
 
+// Without a limit hundreds of messages are claimed as they are made, and wait for their
+// turn at a slow platform: a pause holds within two seconds all the same, and nobody
+// is skipped or gets the message twice.
+func TestCampaignPauseWithoutLimit(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	viber := w.account("viber", viberToken, map[string]string{"rate": "0"})
+	people, to := w.vibers(1000, "")
+	if _, err := w.sim.Fault(simulator.Fault{Kind: simulator.FaultSlow, Platform: "viber", Method: "send_message", Delay: simulator.Delay(time.Second), Probability: 1}); err != nil {
+		t.Fatal(err)
+	}
+	b := w.bulk(js{"name": "prompt", "content": js{"text": "campaign"}, "steps": []js{step(viber, nil)}}, to...)
+	sent := func() (n int) {
+		for _, c := range people {
+			n += len(got(c))
+		}
+		return n
+	}
+	b.do("start")
+	eventually(t, 20*time.Second, "some are out", func() bool { return sent() >= 100 })
+	b.do("pause")
+	time.Sleep(2 * time.Second) // the promise
+	held := sent()
+	time.Sleep(1500 * time.Millisecond)
+	if n := sent(); n != held || n == len(people) {
+		t.Errorf("%d messages were out two seconds after the pause, and %d later", held, n)
+	}
+	w.sim.ClearFaults()
+	b.do("resume")
+	b.ends("done", map[string]int{"read": len(people)})
+	for i, c := range people {
+		if texts := got(c); len(texts) != 1 {
+			t.Errorf("customer %d got %q", i, texts)
+		}
+	}
+}
+
 // The campaign's own rate is kept on average, and no burst is made of a pause.
 func TestCampaignRate(t *testing.T) {
 	t.Parallel()

@@ -367,7 +367,7 @@ func (s *system) addRoles(ctx context.Context) error {
 			return err
 		}
 		s.group.Add(service.Part{Name: "workers", Run: w.Run, Budget: 25 * time.Second, Early: true})
-		runner, err := campaigns.NewRunner(campaigns.RunnerDeps{Store: s.db, Accounts: s.registry, Outboxes: w, Bus: s.bus, Log: s.log.With("part", "campaigns"),
+		runner, err := campaigns.NewRunner(campaigns.RunnerDeps{Node: s.node, Store: s.db, Accounts: s.registry, Outboxes: w, Bus: s.bus, Log: s.log.With("part", "campaigns"),
 			Follow: func(decide campaigns.Decide) campaigns.Follower {
 				return s.db.FollowCampaigns(s.cfg.InactiveAfter, db.CampaignDecide(decide))
 			}})

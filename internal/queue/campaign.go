@@ -90,8 +90,12 @@ type CampaignAccount struct {
 	Sender   string // name that the customer sees
 	TTL      time.Duration
 	Rated    bool // it has a limit
-	ByID     bool // whom it does not know can be written to by the platform's id,
-	ByPhone  bool // or by phone
+	// Prompt says that nothing orders the account's sends in time, and that one which
+	// was cut off may be made again: a message for a chat that has no other can be
+	// claimed as it is made.
+	Prompt  bool
+	ByID    bool // whom it does not know can be written to by the platform's id,
+	ByPhone bool // or by phone
 	// Check says whether an address can be one of the platform's.
 	Check func(address string) bool
 	// Room is how many more messages the campaign may have in the account's outbox.
@@ -114,7 +118,8 @@ type CampaignStep struct {
 // CampaignPump is how a campaign is moved on.
 type CampaignPump struct {
 	ID       string
-	Limit    int // recipients
+	Node     string // claims what can be sent at once; "": nobody does
+	Limit    int    // recipients
 	Steps    []CampaignStep
 	Rate     float64       // recipients per second; 0 is no limit
 	Cap      int           // messages of campaigns to a person in CapPer; 0 is no limit
@@ -142,7 +147,7 @@ type CampaignPumped struct {
 	Looked   int      // recipients that were looked at
 	More     bool     // others could be begun at once
 	Begun    int      // messages that were queued
-	Chats    []string // that have work and no job
+	Handed   []Handed // chats that have work and no job
 	Accounts []string // of which chats were parked
 	Held     int      // messages that came back to the outbox
 }

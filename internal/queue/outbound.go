@@ -112,6 +112,14 @@ type Claim struct {
 	Orphan bool
 }
 
+// Handed is a chat whose outbox is to be seen to without a job.
+type Handed struct {
+	ChatID string
+	// Claim, if there is one, is its only message, claimed already at At.
+	Claim *Claim
+	At    time.Time
+}
+
 // OutcomeKind is what came of a claim.
 type OutcomeKind int
 
