@@ -230,19 +230,26 @@ func (x *chaos) judgeTalk(k *talk, o *totals) {
 	}
 }
 
-// judgeMailings: every recipient of a campaign got its message, once.
+// judgeMailings: every recipient of a campaign got its message, once, and of a
+// cascade the steps that it should.
 func (x *chaos) judgeMailings(o *totals) {
-	for i, m := range x.mailings {
-		platform, want := "viber", "read" // its customers of the simulator read everything
-		if i > 0 {
-			platform, want = "telegram", "sent"
-		}
-		for _, problem := range m.compare(x.pool, want) {
-			x.breach("campaign on %s: %s", platform, problem)
+	if m := x.mailing; m != nil {
+		for _, problem := range m.compare(x.pool, "sent") {
+			x.breach("campaign on telegram: %s", problem)
 		}
 		o.campaigns += len(m.customers)
 		o.doubled += m.doubled
-		o.doubledBy[platform] += m.doubled
+		o.doubledBy["telegram"] += m.doubled
+	}
+	if c := x.cascade; c != nil {
+		for _, problem := range c.compare(x.pool) {
+			x.breach("cascade: %s", problem)
+		}
+		o.campaigns += len(c.customers)
+		for i, platform := range []string{"viber", "telegram"} {
+			o.doubled += c.twice[i]
+			o.doubledBy[platform] += c.twice[i]
+		}
 	}
 }
 
@@ -400,12 +407,13 @@ func (x *chaos) summary(seed uint64, calm *record, o *totals) {
 	fmt.Printf(`
 %d faults; %d messages of customers, %d of operators and scripts, %d of campaigns, %d files; longest silence to a customer %.1f s
 final states %s
+%s
 %d messages came twice to their customer after a lost answer, and their timelines say so
 %d webhooks came twice or again, %d messages in another order than they were written
 %d events to operators, by cursor
 polling was taken over after %.1f s at most (%d times); %d polls overlapped, all with a poller that was stopped: %v
 %d breaches
-`, injected, o.customers, o.operators, o.campaigns, o.files, o.outGap.Seconds(), statuses, o.doubled, o.duplicates, o.late, o.events,
+`, injected, o.customers, o.operators, o.campaigns, o.files, o.outGap.Seconds(), statuses, x.cascade, o.doubled, o.duplicates, o.late, o.events,
 		slices.Max(append(x.failover, 0)).Seconds(), len(x.failover), o.conflicts, o.conflicts == o.frozenConflicts, len(x.breaches))
 	for _, b := range x.breaches {
 		fmt.Println("BREACH", shorten(b, 6000))

@@ -112,7 +112,8 @@ type chaos struct {
 	toFile   []string // and of what its operator has
 	flooded  *talk    // whose customer sends much at once
 	probes   []*talk  // on a webhook platform and a polled one
-	mailings []*mailing
+	mailing  *mailing
+	cascade  *cascade
 	key      string // of the REST API
 	agents   []*agent
 	ledgers  map[*agent]*ledger
@@ -430,36 +431,33 @@ func (x *chaos) load() {
 }
 
 // mail starts campaigns that last for most of the faults, at a pace that leaves
-// the talks their share. One of them is paused and resumed all the time.
+// the talks their share: one over Telegram, and one that is a cascade over Viber and
+// Telegram, which is paused and resumed all the time.
 func (x *chaos) mail(duration time.Duration) {
 	const pace = 4 // recipients per second
 	n := max(50, int(duration.Seconds()*pace*0.6))
-	people := map[string]map[string]human{"viber": {}, "telegram": {}}
-	for i := range n {
-		v, err := x.sim.Viber(viberToken).NewCustomer(simulator.CustomerSpec{ID: viberID(i), FirstName: "V", Started: true})
-		if err != nil {
-			x.t.Fatal(err)
-		}
+	people := map[string]human{}
+	for range n {
 		c, err := x.sim.Telegram(telegramToken).NewCustomer(simulator.CustomerSpec{FirstName: "T", Started: true})
 		if err != nil {
 			x.t.Fatal(err)
 		}
-		people["viber"][v.ID()], people["telegram"][c.ID()] = v, c
+		people[c.ID()] = c
 	}
-	for _, platform := range []string{"viber", "telegram"} {
-		m, err := startMailing(x.door, x.key, js{"name": platform, "content": js{"text": "Hello {{name}}"}, "steps": []js{step(x.station(platform).id, nil)}, "rate": pace}, people[platform])
-		if err != nil {
-			x.breach("a campaign on %s could not be started: %v", platform, err)
-			continue
-		}
-		x.mailings = append(x.mailings, m)
+	telegram := x.station("telegram").id
+	var err error
+	if x.mailing, err = startMailing(x.door, x.key, js{"name": "telegram", "content": js{"text": "Hello {{name}}"}, "steps": []js{step(telegram, nil)}, "rate": pace}, people); err != nil {
+		x.breach("a campaign could not be started: %v", err)
 	}
-	x.note("%d campaigns of %d recipients have begun", len(x.mailings), n)
-	if len(x.mailings) < 2 {
+	x.cascade = x.newCascade(n)
+	m := &x.cascade.mailing
+	if err := m.start(js{"name": "cascade", "content": js{"text": "first {{name}}"}, "rate": pace, "steps": []js{
+		step(x.station("viber").id, js{"success": "delivered", "wait": x.cascade.wait.String()}), step(telegram, js{"content": js{"text": "then {{name}}"}})}}); err != nil {
+		x.breach("a cascade could not be started: %v", err)
 		return
 	}
+	x.note("2 campaigns of %d recipients have begun", n)
 	x.work.Go(func() {
-		m := x.mailings[1]
 		wait := func(least, most time.Duration) bool {
 			select {
 			case <-x.stop:
