@@ -3,7 +3,7 @@
 //
 //	w, err := export.New(out, export.CSV, []string{"phone", "status", "at"}, export.Options{})
 //	if err != nil { ... }
-//	defer w.Abort() // nothing after Close
+//	defer w.Abort() // removes what is left behind; nothing after Close
 //	for ... {
 //		if err := w.Row(phone, status, at); err != nil { ... }
 //	}
@@ -72,6 +72,9 @@ type Options struct {
 	// Sheet names the sheet of an XLSX, at most 25 characters; empty is "Data". The
 	// further ones get a number.
 	Sheet string
+	// Dir is where an XLSX keeps its sheets until it is written; empty is the
+	// system's folder for temporary files. It takes some 35 bytes a cell beside its text.
+	Dir string
 	// sheetRows is MaxSheetRows in all but tests.
 	sheetRows int
 }
@@ -81,10 +84,10 @@ type Options struct {
 type Writer interface {
 	// Row writes a row with as many cells as there are columns.
 	Row(cells ...any) error
-	// Close ends the table.
+	// Close ends the table. An XLSX is sent only here: its rows lie on disk until then.
 	Close() error
-	// Abort gives the table up; after Close it does nothing. What has been written
-	// stays, without an end.
+	// Abort frees what the table holds, its temporary files too; after Close it does
+	// nothing. What has been written stays, without an end.
 	Abort()
 }
 
