@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -198,5 +199,51 @@ func TestRepairResend(t *testing.T) {
 	}
 	if s := d.command(1, nil, "message", "resend"); !strings.Contains(s, "--all") {
 		t.Errorf("%s", s)
+	}
+}
+
+// More than fit one transaction are sent again, each once and in their order, and each
+// transaction has its entry in the journal.
+func TestRepairResendMany(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, map[string]string{"rate": "0", "chat_rate": "0"})
+	c := d.customer("telegram", simulator.CustomerSpec{})
+	d.fault(simulator.Fault{Kind: simulator.FaultBlocked, Customer: c.id, Count: 1})
+	first := d.reaches(d.post(c, map[string]any{"kind": "text", "text": "0", "client_id": "0"}).ID, message.StatusFailed)
+	const n = 150
+	if _, err := d.sys.db.Pool().Exec(t.Context(), `with copied as (insert into messages select (jsonb_populate_record(m, jsonb_build_object(
+				'id', overlay(m.id::text placing lpad(to_hex(i), 4, '0') from 33), 'seq', m.seq + i, 'client_id', null, 'body', m.body || jsonb_build_object('text', i::text)))).*
+			from messages m, generate_series(1, $2::int) i where m.id = $1 returning chat_id)
+		update chats set last_seq = last_seq + $2 where id in (select chat_id from copied)`, first.ID, n); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.sys.db.Pool().Exec(t.Context(), `update messages set deleted_at = now() where id = $1`, first.ID); err != nil {
+		t.Fatal(err)
+	}
+	var r loader.Resent
+	d.rest("POST", "/api/v1/messages/resend", d.token, map[string]any{"chat_id": c.chat, "limit": 1000}, 200, &r)
+	if r.Matched != n || r.Resent != n || len(r.Skipped) != 0 || r.Next != "" {
+		t.Errorf("resent: %+v", r)
+	}
+	eventually(t, patience, "all are sent", func() bool { return len(c.texts()) >= n })
+	for i, text := range c.texts() {
+		if text != strconv.Itoa(i+1) {
+			t.Fatalf("message %d of %d is %q", i+1, len(c.texts()), text)
+		}
+	}
+	list, err := d.sys.db.AuditLog(t.Context(), switchboard.AuditFilter{Action: "messages.resend"}, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var details []string
+	for _, e := range slices.Backward(list) {
+		var detail struct{ Resent int }
+		if err := json.Unmarshal(e.Detail, &detail); err != nil {
+			t.Fatal(err)
+		}
+		details = append(details, strconv.Itoa(detail.Resent))
+	}
+	if got := strings.Join(details, " "); got != "100 50" {
+		t.Errorf("the journal has %s", got)
 	}
 }
