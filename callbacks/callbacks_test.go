@@ -503,6 +503,22 @@ func TestRotatedSecret(t *testing.T) {
 	if p := r.got()[0]; !verify(p, fresh) || !verify(p, w.secret) {
 		t.Errorf("signatures %q", p.Signature)
 	}
+	// Once more, because the answer was lost: receivers know the first one still.
+	again := []byte("a third secret of 32 bytes......")
+	w.must(w.d.SetCallbackSecret(t.Context(), w.key, again))
+	w.sent(w.send("b", r.URL), nil)
+	w.until("the second post", func() bool { return len(r.got()) == 2 })
+	if p := r.got()[1]; !verify(p, again) || !verify(p, fresh) || !verify(p, w.secret) || !strings.HasPrefix(p.Signature, "v1,"+base64.StdEncoding.EncodeToString(hmacSHA256(again, []byte(p.ID+"."+p.At+"."+string(p.Body))))) {
+		t.Errorf("signatures %q", p.Signature)
+	}
+	// A day later.
+	_, err := w.pool.Exec(t.Context(), `update callback_former_secrets set until = until - interval '1 day'`)
+	w.must(err)
+	w.sent(w.send("c", r.URL), nil)
+	w.until("the third post", func() bool { return len(r.got()) == 3 })
+	if p := r.got()[2]; !verify(p, again) || verify(p, fresh) || verify(p, w.secret) {
+		t.Errorf("signatures %q, a day later", p.Signature)
+	}
 	var stored []byte
 	w.must(w.pool.QueryRow(t.Context(), `select secret from callback_secrets`).Scan(&stored))
 	if strings.Contains(string(stored), string(fresh)) {

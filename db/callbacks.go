@@ -273,21 +273,20 @@ func (d *DB) addSecrets(ctx context.Context, claims []queue.CallbackClaim) error
 			keys = append(keys, c.KeyID)
 		}
 	}
-	rows, err := d.pool.Query(ctx, `select key_id, secret, case when former_until > now() then former end from callback_secrets where key_id = any($1)`, keys)
+	rows, err := d.pool.Query(ctx, `select s.key_id, s.secret, array(select f.secret from callback_former_secrets f where f.key_id = s.key_id and f.until > now() order by f.until desc limit $2)
+		from callback_secrets s where s.key_id = any($1)`, keys, formerSecrets)
 	if err != nil {
 		return fmt.Errorf("reading the secrets of callbacks: %w", err)
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var key string
-		var sealed [2][]byte
-		if err := rows.Scan(&key, &sealed[0], &sealed[1]); err != nil {
+		var newest []byte
+		var former [][]byte
+		if err := rows.Scan(&key, &newest, &former); err != nil {
 			return fmt.Errorf("reading the secrets of callbacks: %w", err)
 		}
-		for _, s := range sealed {
-			if s == nil {
-				continue
-			}
+		for _, s := range append([][]byte{newest}, former...) {
 			if d.secrets == nil {
 				return errors.New("callbacks have secrets, but there is no master key")
 			}
@@ -460,18 +459,28 @@ func (d *DB) CallbackCounts(ctx context.Context) (pending, failed int64, due tim
 	return pending, failed, due, nil
 }
 
-// formerSecret is how long callbacks are signed with the former secret as well.
-const formerSecret = 24 * time.Hour
+// formerSecret is how long callbacks are signed with a former secret as well, and
+// formerSecrets with how many: a new one may be made twice, when the first answer
+// was lost, and receivers know the one before.
+const (
+	formerSecret  = 24 * time.Hour
+	formerSecrets = 3
+)
 
 // SetCallbackSecret stores what the callbacks of a key ("" for the installation's
-// own) are signed with. What was signed with before signs as well for a day.
+// own) are signed with. What was signed with in the day before signs as well for a day.
 func (d *DB) SetCallbackSecret(ctx context.Context, keyID string, secret []byte) error {
 	if d.secrets == nil {
 		return errors.New("callback secrets are encrypted, but there is no master key")
 	}
 	keyID = callbackKey(keyID)
-	_, err := d.pool.Exec(ctx, `insert into callback_secrets as s (key_id, secret) values ($1, $2) on conflict (key_id) do update
-		set former = s.secret, former_until = now() + $3::interval, secret = excluded.secret, created_at = now()`, keyID, d.secrets.Seal(secret, callbackSecretAD(keyID)), formerSecret)
+	err := d.tx(ctx, func(tx pgx.Tx) error {
+		batch := &pgx.Batch{}
+		batch.Queue(`delete from callback_former_secrets where until < now()`)
+		batch.Queue(`insert into callback_former_secrets (key_id, secret, until) select key_id, secret, clock_timestamp() + $2::interval from callback_secrets where key_id = $1 for update`, keyID, formerSecret)
+		batch.Queue(`insert into callback_secrets (key_id, secret) values ($1, $2) on conflict (key_id) do update set secret = excluded.secret, created_at = now()`, keyID, d.secrets.Seal(secret, callbackSecretAD(keyID)))
+		return tx.SendBatch(ctx, batch).Close()
+	})
 	if err != nil {
 		return fmt.Errorf("storing the callback secret: %w", err)
 	}

@@ -18,7 +18,7 @@ type CallbackClaim struct {
 	Payload   []byte
 	Attempt   int // from 1
 	CreatedAt time.Time
-	Secrets   [][]byte // that sign: the newest, and for a day the former one; none: there is no secret
+	Secrets   [][]byte // that sign: the newest, and for a day each former one; none: there is no secret
 }
 
 // CallbackOutcome is what came of a claim. It counts only while the claim is
