@@ -108,6 +108,22 @@ func TestWaiting(t *testing.T) {
 	if n := scalar[int](e, `select count(*) from campaign_quiet`); n != 0 {
 		t.Errorf("%d sums of the past are kept", n)
 	}
+	// Many are summed up, and an end forgets them.
+	e.exec(`insert into campaign_quiet select $1, date_trunc('day', now()) + interval '9 days', 2 from generate_series(1, 300)`, id)
+	if err := e.store.FoldCampaign(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	if n := scalar[int](e, `select count(*) * 10000 + sum(n) from campaign_quiet`); n != 10600 {
+		t.Errorf("the sum is %d", n)
+	}
+	e.exec(`update campaigns set finished_at = now()`)
+	if err := e.store.FoldCampaign(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	if n := scalar[int](e, `select count(*) from campaign_quiet`); n != 0 {
+		t.Errorf("%d sums of an ended campaign are kept", n)
+	}
+	e.exec(`update campaigns set finished_at = null`)
 	if err := e.do(id, "pause"); err != nil {
 		t.Fatal(err)
 	}

@@ -135,8 +135,9 @@ func (d *DB) FoldCampaign(ctx context.Context, campaignID string) error {
 			insert into campaign_counts (campaign_id, status, step, delta, at) select $1, status, step, sum(delta), max(at) from gone group by 2, 3 having sum(delta) <> 0`, campaignID, 2*campaignPace)
 		batch.Queue(`with gone as (delete from campaign_done where campaign_id = $1 and (select count(*) from campaign_done where campaign_id = $1) > 200 returning delta)
 			insert into campaign_done (campaign_id, delta) select $1, sum(delta) from gone having sum(delta) <> 0`, campaignID)
-		batch.Queue(`with gone as (delete from campaign_quiet where campaign_id = $1 and (due_at <= now() or (select count(*) from campaign_quiet where campaign_id = $1) > 200) returning due_at, n)
-			insert into campaign_quiet (campaign_id, due_at, n) select $1, due_at, sum(n) from gone where due_at > now() group by 2`, campaignID)
+		batch.Queue(`with c as (select finished_at is not null as over from campaigns where id = $1),
+			gone as (delete from campaign_quiet where campaign_id = $1 and (due_at <= now() or (select over from c) or (select count(*) from campaign_quiet where campaign_id = $1) > 200) returning due_at, n)
+			insert into campaign_quiet (campaign_id, due_at, n) select $1, due_at, sum(n) from gone, c where due_at > now() and not c.over group by 2`, campaignID)
 		return tx.SendBatch(ctx, batch).Close()
 	})
 	if err != nil {
