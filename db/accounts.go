@@ -97,7 +97,7 @@ func (d *DB) Accounts(ctx context.Context) ([]switchboard.Account, error) {
 
 // Account returns one account without its secrets, or ErrNotFound.
 func (d *DB) Account(ctx context.Context, id string) (switchboard.Account, error) {
-	a, err := d.account(ctx, d.pool, id, "")
+	a, err := d.account(ctx, d.pool, id, held(ctx))
 	return a.Account, err
 }
 

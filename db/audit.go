@@ -30,6 +30,15 @@ func (d *DB) Audited(ctx context.Context, actor, action string, do func(ctx cont
 	})
 }
 
+// held is what reads of one thing end with: inside of Audited nobody else changes it
+// until the entry, which tells what was before, is written.
+func held(ctx context.Context) string {
+	if ctx.Value(carriedKey{}) == nil {
+		return ""
+	}
+	return " for no key update"
+}
+
 // writeAudit writes an entry, in the transaction of what it tells.
 func writeAudit(ctx context.Context, on interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)

@@ -74,7 +74,7 @@ func (d *DB) OperatorByLogin(ctx context.Context, login string) (switchboard.Ope
 }
 
 func (d *DB) oneOperator(ctx context.Context, where, arg string) (switchboard.Operator, error) {
-	rows, err := d.pool.Query(ctx, `select `+operatorColumns+` from operators where `+where, arg)
+	rows, err := d.pool.Query(ctx, `select `+operatorColumns+` from operators where `+where+held(ctx), arg)
 	if err != nil {
 		return switchboard.Operator{}, fmt.Errorf("reading operator: %w", err)
 	}
@@ -271,7 +271,7 @@ func (d *DB) APIKey(ctx context.Context, id string) (switchboard.APIKey, error) 
 }
 
 func (d *DB) apiKeys(ctx context.Context, where string, args ...any) ([]switchboard.APIKey, error) {
-	rows, err := d.pool.Query(ctx, `select `+keyColumns+` from api_keys where `+where+` order by created_at`, args...)
+	rows, err := d.pool.Query(ctx, `select `+keyColumns+` from api_keys where `+where+` order by created_at`+held(ctx), args...)
 	if err != nil {
 		return nil, fmt.Errorf("reading API keys: %w", err)
 	}

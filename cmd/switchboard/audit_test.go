@@ -3,12 +3,14 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -343,6 +345,40 @@ func TestEveryChangeIsAudited(t *testing.T) {
 	}
 	if n := len(entries("from=2100-01-01T00:00:00Z").Items); n != 0 {
 		t.Errorf("%d entries of the future", n)
+	}
+}
+
+// Of changes at the same time each entry tells what the one before it made.
+func TestEntriesFollowEachOther(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	o, err := w.sys.admin.AddOperator(t.Context(), "test", switchboard.Operator{Login: "ann", Role: switchboard.RoleOperator}, "a very secret password")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var group sync.WaitGroup
+	for i := range 20 {
+		group.Go(func() {
+			if _, err := w.sys.admin.SetOperator(t.Context(), "test", o.ID, switchboard.OperatorChange{Capacity: new(i + 1)}, ""); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	list, err := w.sys.db.AuditLog(t.Context(), switchboard.AuditFilter{Action: "operator.set"}, 100)
+	if err != nil || len(list) != 20 {
+		t.Fatalf("%d entries: %v", len(list), err)
+	}
+	was := 0
+	for _, e := range slices.Backward(list) {
+		var before, after switchboard.Operator
+		if err := errors.Join(json.Unmarshal(e.Before, &before), json.Unmarshal(e.After, &after)); err != nil {
+			t.Fatal(err)
+		}
+		if before.Capacity != was {
+			t.Errorf("from %d to %d, after %d", before.Capacity, after.Capacity, was)
+		}
+		was = after.Capacity
 	}
 }
 
