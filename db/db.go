@@ -37,6 +37,7 @@ type DB struct {
 	hot     conns
 	log     *slog.Logger
 	jobs    Jobs
+	bell    *bell
 	secrets Sealer
 	// dedup is how far into a week the week before is looked into for duplicates.
 	dedup   time.Duration
@@ -198,7 +199,7 @@ func New(pool *pgxpool.Pool, secrets Sealer, log *slog.Logger) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &DB{pool: conns{pool}, hot: conns{pool}, log: log, jobs: jobs, secrets: secrets, dedup: dedupHorizon, words: newWords(nil)}, nil
+	return &DB{pool: conns{pool}, hot: conns{pool}, log: log, jobs: jobs, bell: newBell(pool, log), secrets: secrets, dedup: dedupHorizon, words: newWords(nil)}, nil
 }
 
 // Sealer encrypts what must not lie in the database in the clear. ad binds the
@@ -210,6 +211,7 @@ type Sealer interface {
 
 // Close waits for connections in use and closes them.
 func (d *DB) Close() {
+	d.bell.close()
 	if d.hot != d.pool {
 		d.hot.Close()
 	}
@@ -267,12 +269,32 @@ func RedactURL(err error) error {
 // tx runs do in a transaction. Serialization failures and deadlocks, which
 // Postgres may answer to innocent transactions, are retried a few times.
 func (d *DB) tx(ctx context.Context, do func(pgx.Tx) error) error {
-	return txOn(ctx, d.pool, do)
+	return d.ringing(ctx, d.pool, do)
 }
 
 // hotTx is tx for the message path.
 func (d *DB) hotTx(ctx context.Context, do func(pgx.Tx) error) error {
-	return txOn(ctx, d.hot, do)
+	return d.ringing(ctx, d.hot, do)
+}
+
+// ringing rings for the jobs that the transaction made, when it is committed.
+func (d *DB) ringing(ctx context.Context, on conns, do func(pgx.Tx) error) error {
+	t := &notingTx{}
+	err := txOn(ctx, on, func(tx pgx.Tx) error {
+		t.Tx, t.queues = tx, nil
+		return do(t)
+	})
+	if err != nil || len(t.queues) == 0 {
+		return err
+	}
+	if outer, ok := ctx.Value(carriedKey{}).(*notingTx); ok {
+		for queue := range t.queues {
+			outer.note(queue)
+		}
+		return nil
+	}
+	d.bell.ring(t.queues)
+	return nil
 }
 
 func txOn(ctx context.Context, on interface {

@@ -27,8 +27,12 @@ func (j Jobs) insert(ctx context.Context, tx pgx.Tx, args ...river.JobArgs) erro
 		return nil
 	}
 	params := make([]river.InsertManyParams, len(args))
+	noting, _ := tx.(interface{ note(queue string) })
 	for i, a := range args {
 		params[i].Args = a
+		if opts, ok := a.(river.JobArgsWithInsertOpts); ok && noting != nil {
+			noting.note(opts.InsertOpts().Queue)
+		}
 	}
 	if _, err := j.client.InsertManyFastTx(ctx, tx, params); err != nil {
 		return fmt.Errorf("inserting %d jobs: %w", len(args), err)

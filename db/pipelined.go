@@ -18,6 +18,14 @@ import (
 type pipelinedTx struct {
 	*pgxpool.Conn
 	began, ended bool
+	queues       map[string]bool // that got jobs
+}
+
+func (t *pipelinedTx) note(queue string) {
+	if t.queues == nil {
+		t.queues = map[string]bool{}
+	}
+	t.queues[queue] = true
 }
 
 // first runs the transaction's first batch.
@@ -108,8 +116,11 @@ func (d *DB) tryPipelined(ctx context.Context, do func(tx *pipelinedTx) error) (
 		return err
 	}
 	if !tx.ended {
-		return tx.Commit(ctx)
+		if err := tx.Commit(ctx); err != nil {
+			return err
+		}
 	}
+	d.bell.ring(tx.queues)
 	return nil
 }
 
