@@ -145,8 +145,9 @@ func TestCampaignCommands(t *testing.T) {
 func TestCampaignDetach(t *testing.T) {
 	t.Parallel()
 	w := start(t)
-	w.account("viber", viberToken, map[string]string{"rate": "5"})
-	_, to := w.vibers(40, "")
+	// It takes 15 s, which is long enough to let go of it.
+	w.account("viber", viberToken, map[string]string{"rate": "2"})
+	_, to := w.vibers(30, "")
 	table := writeTable(t, func(b *bufio.Writer) {
 		fmt.Fprintln(b, "external_id")
 		for _, r := range to {
@@ -154,7 +155,7 @@ func TestCampaignDetach(t *testing.T) {
 		}
 	})
 	p := w.spawn(nil, "campaign", "send", table, "--account", "test viber", "--text", "Hello", "--watch")
-	eventually(t, patience, "the campaign is seen to run", func() bool { return strings.Contains(p.logText(), "sent") })
+	eventually(t, patience, "the campaign is seen to run", func() bool { return strings.Contains(p.logText(), "running ") })
 	p.signal(syscall.SIGINT)
 	if code := p.wait(t, patience); code != 0 || !strings.Contains(p.logText(), "the campaign goes on") {
 		t.Fatalf("after SIGINT: %d %s", code, p.logText())
@@ -166,7 +167,7 @@ func TestCampaignDetach(t *testing.T) {
 	}
 	id := list.Items[0].ID
 	text := w.command(0, nil, "campaign", "show", id, "--watch")
-	if !strings.Contains(text, "done 40/40") {
+	if !strings.Contains(text, "done 30/30") {
 		t.Errorf("show --watch: %s", text)
 	}
 }
