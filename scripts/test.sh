@@ -56,8 +56,9 @@ part() {
 
 go_tests() {
 	go build -buildvcs=false -o "$cache/bin/withpostgres" ./internal/dbtest/withpostgres || return
-	# One Postgres for all packages. The limit is for a package on two busy cores.
-	exec "$cache/bin/withpostgres" go test -race -shuffle=on -timeout 20m ./...
+	# One Postgres for all packages. Tests wait more than they compute, so four at once
+	# also on two cores. The limit is for a package on two busy cores.
+	exec "$cache/bin/withpostgres" go test -race -shuffle=on -parallel 4 -timeout 20m ./...
 }
 
 npm_run() {

@@ -58,7 +58,7 @@ func (w *world) administered() (text string) {
 		(select string_agg(s::text, ', ' order by key_id) from callback_secrets s),
 		(select string_agg(r::text, ', ' order by id) from sender_rules r),
 		(select string_agg(s::text, ', ' order by list, kind, address) from suppressions s),
-		(select string_agg(concat_ws(' ', id, accepted, case when state in ('draft', 'deleted', 'canceled', 'paused') then state else 'on' end), ', ' order by id) from campaigns),
+		(select string_agg(concat_ws(' ', id, accepted, case when state in ('draft', 'deleted', 'canceled', 'paused') then state else 'on' end), ', ' order by id) from campaigns where state <> 'deleted'),
 		(select string_agg(concat_ws(' ', id, resolved_at), ', ' order by id) from quarantine),
 		(select string_agg(concat_ws(' ', id, state), ', ' order by id) from callback_deliveries),
 		(select count(*) from messages where client_id like 'again:%'),

@@ -58,6 +58,9 @@ func (in *inbound) holds(limit time.Duration, cond func(events []event) bool) bo
 		select {
 		case <-changed:
 		case <-deadline:
+			in.op.mu.Lock()
+			in.t.Logf("%d events came; the connection's end: %v", len(in.op.events), in.op.closed)
+			in.op.mu.Unlock()
 			return false
 		}
 	}
