@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"image"
@@ -1088,12 +1089,26 @@ func TestOutboundEnds(t *testing.T) {
 	// their answer or the next hour, and no other chat does.
 	d.fault(simulator.Fault{Kind: simulator.FaultThrottle, Customer: vb.id, Code: 12, Count: 1})
 	held := d.post(vb, map[string]any{"kind": "text", "text": "held for an answer"})
-	polled(t, "refused attempt", patience, func() bool { _, timeline := d.message(held.ID); return len(timeline) > 1 })
+	polled(t, "refused attempt", patience, func() bool {
+		// Not any attempt: a process that was stalled notes one, too, and makes no call.
+		_, timeline := d.message(held.ID)
+		return slices.ContainsFunc(timeline, func(e switchboard.TimelineEntry) bool { return bytes.Contains(e.Detail, []byte("throttled")) })
+	})
 	d.op.send(map[string]any{"chat_id": early.chat, "kind": "text", "text": "to somebody else"})
 	if got, _ := d.message(held.ID); got.Status.Rank() >= message.StatusSent.Rank() {
 		t.Errorf("held for an answer, but %s", got.Status)
 	}
 	vb.write("an answer")
+	d.op.message("the answer", func(x *message.Message) bool { return x.Text == "an answer" })
+	t.Cleanup(func() {
+		if t.Failed() {
+			var state string
+			err := d.sys.db.Pool().QueryRow(context.Background(), `select coalesce((select jsonb_agg(o)::text from outbox o where o.chat_id = $1), '') || now() ||
+				coalesce((select jsonb_agg(c)::text from outbox_chats c where c.chat_id = $1), '') ||
+				coalesce((select jsonb_agg(j)::text from (select state, attempt, attempted_at, scheduled_at, errors from river_job where kind = 'deliver' and args->>'chat_id' = $1::text) j), '')`, vb.chat).Scan(&state)
+			t.Logf("the chat's outbox and jobs: %s %v", state, err)
+		}
+	})
 	d.op.message("message that waited for an answer", func(x *message.Message) bool { return x.ID == held.ID && x.Status.Rank() >= message.StatusSent.Rank() })
 
 	// The token is revoked: nothing fails, the account says why it waits, and
