@@ -177,6 +177,9 @@ func (a *accountCore) Callbacks(event string) []Callback {
 // Rates counts what the account received, by the simulator's clock.
 func (a *accountCore) Rates() Rates { return a.rec.rates() }
 
+// Crowded returns the windows of one second that had more than most sends.
+func (a *accountCore) Crowded(most float64) []Crowd { return a.rec.crowded(most) }
+
 func equalFold(a, b string) bool { return len(a) == len(b) && strings.EqualFold(a, b) }
 
 // CustomerSpec describes a customer. Every field is optional.

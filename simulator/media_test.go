@@ -135,6 +135,9 @@ func TestSlidingRates(t *testing.T) {
 	if got.MaxPerSecond != 9 || got.MaxSliding != 10 || got.MaxSlidingCustomer != 5 || got.Sends != 14 {
 		t.Errorf("rates: %+v", got)
 	}
+	if got := r.crowded(8); len(got) != 2 || got[0].Sends != 9 || got[1].Sends != 10 || !got[1].End.Equal(start.Add(900*time.Millisecond)) {
+		t.Errorf("crowded: %+v", got)
+	}
 }
 
 func TestGCRA(t *testing.T) {

@@ -1,6 +1,7 @@
 package simulator
 
 import (
+	"cmp"
 	"encoding/json"
 	"slices"
 	"sync"
@@ -239,19 +240,9 @@ func (r *recorder) rates() Rates {
 			out.MaxPerSecond = max(out.MaxPerSecond, s.Sends)
 		}
 	}
-	stamps := r.stamps.all()
 	r.rmu.Unlock()
-
 	slices.SortFunc(out.PerSecond, func(a, b SecondCount) int { return int(a.Second - b.Second) })
-	slices.SortFunc(stamps, func(a, b sendStamp) int {
-		switch {
-		case a.ns < b.ns:
-			return -1
-		case a.ns > b.ns:
-			return 1
-		}
-		return 0
-	})
+	stamps := r.ordered()
 	per := map[uint64]int{}
 	first := 0
 	for i, s := range stamps {
@@ -264,4 +255,33 @@ func (r *recorder) rates() Rates {
 		out.MaxSlidingCustomer = max(out.MaxSlidingCustomer, per[s.customer])
 	}
 	return out
+}
+
+// ordered are the sends that are kept, by their time.
+func (r *recorder) ordered() []sendStamp {
+	r.rmu.Lock()
+	stamps := r.stamps.all()
+	r.rmu.Unlock()
+	slices.SortFunc(stamps, func(a, b sendStamp) int { return cmp.Compare(a.ns, b.ns) })
+	return stamps
+}
+
+// Crowd is a second in which an account was sent much.
+type Crowd struct {
+	End   time.Time // the time of the last send in it
+	Sends int
+}
+
+// crowded are the windows of one second, each ending with a send, with more than most sends.
+func (r *recorder) crowded(most float64) (list []Crowd) {
+	stamps, first := r.ordered(), 0
+	for i, s := range stamps {
+		for stamps[first].ns <= s.ns-int64(time.Second) {
+			first++
+		}
+		if n := i - first + 1; float64(n) > most {
+			list = append(list, Crowd{time.Unix(0, s.ns), n})
+		}
+	}
+	return list
 }

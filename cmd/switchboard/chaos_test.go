@@ -78,6 +78,7 @@ type station struct {
 	rate, chat message.Rate
 	customer   func(simulator.CustomerSpec) (human, error)
 	rates      func() simulator.Rates
+	crowded    func(most float64) []simulator.Crowd
 	requests   func(method string) []simulator.Request
 	callbacks  func(event string) []simulator.Callback
 	pending    func() int
@@ -86,13 +87,14 @@ type station struct {
 // account is what accounts of all platforms have at the simulator.
 type simulated interface {
 	Rates() simulator.Rates
+	Crowded(most float64) []simulator.Crowd
 	Requests(method string) []simulator.Request
 	Callbacks(event string) []simulator.Callback
 	Pending() int
 }
 
 func stationOf[C human](platform string, a simulated, make func(simulator.CustomerSpec) (C, error)) *station {
-	return &station{platform: platform, customer: newHuman(make), rates: a.Rates, requests: a.Requests, callbacks: a.Callbacks, pending: a.Pending}
+	return &station{platform: platform, customer: newHuman(make), rates: a.Rates, crowded: a.Crowded, requests: a.Requests, callbacks: a.Callbacks, pending: a.Pending}
 }
 
 // chaos is a set under load, with everything that is known of it.
@@ -118,8 +120,9 @@ type chaos struct {
 	agents   []*agent
 	ledgers  map[*agent]*ledger
 
-	stop chan struct{}
-	work sync.WaitGroup // of the load
+	stop  chan struct{}
+	work  sync.WaitGroup // of the load
+	clock *stalls
 
 	mu       sync.Mutex
 	breaches []string
@@ -130,6 +133,56 @@ type chaos struct {
 	failover []time.Duration
 
 	stats map[string]*record // by kind of fault; the test's goroutine's
+}
+
+// stalls are the times at which the machine was late to do what it was asked to do in
+// two milliseconds: what happened meanwhile, in any process, seems to have happened
+// at the end.
+type stalls struct {
+	mu   sync.Mutex
+	late []stall
+}
+
+type stall struct {
+	end  time.Time
+	late time.Duration
+}
+
+func watchStalls(t *testing.T) *stalls {
+	s, stop, done := &stalls{}, make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		const tick = 2 * time.Millisecond
+		for last := time.Now(); ; {
+			select {
+			case <-stop:
+				return
+			case <-time.After(tick):
+			}
+			now := time.Now()
+			if late := now.Sub(last) - tick; late > 5*time.Millisecond {
+				s.mu.Lock()
+				s.late = append(s.late, stall{now, late})
+				s.mu.Unlock()
+			}
+			last = now
+		}
+	}()
+	t.Cleanup(func() { close(stop); <-done })
+	return s
+}
+
+// worst is the longest stall that can have moved sends into the second that ends then,
+// or out of it.
+func (s *stalls) worst(end time.Time) (worst time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, x := range s.late {
+		if x.end.After(end.Add(-2*time.Second)) && x.end.Add(-x.late).Before(end) {
+			worst = max(worst, x.late)
+		}
+	}
+	return worst
 }
 
 // ledger is what an agent has seen since the load began, guarded by its mu.
@@ -425,6 +478,7 @@ func (x *chaos) load() {
 			x.work.Go(func() { x.every(c.pace, func(i int) error { return k.answer(fmt.Sprint("out ", i)) }) })
 		}
 	}
+	x.clock = watchStalls(x.t)
 	x.work.Go(func() { x.every(3*time.Second, x.exchangeFiles) })
 	x.work.Go(x.watchProcesses)
 	x.t.Cleanup(x.halt)
