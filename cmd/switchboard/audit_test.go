@@ -48,7 +48,8 @@ func (w *world) journal(open bool) {
 }
 
 // administered is all that administration changes, as text. A campaign that is on its
-// way goes on by itself, so that of it only counts that it was started.
+// way goes on by itself, so that of it only counts that it was started, and what is
+// replayed may come back.
 func (w *world) administered() (text string) {
 	w.t.Helper()
 	err := w.sys.db.Pool().QueryRow(w.t.Context(), `select concat_ws(E'\n',
@@ -59,7 +60,7 @@ func (w *world) administered() (text string) {
 		(select string_agg(r::text, ', ' order by id) from sender_rules r),
 		(select string_agg(s::text, ', ' order by list, kind, address) from suppressions s),
 		(select string_agg(concat_ws(' ', id, accepted, case when state in ('draft', 'deleted', 'canceled', 'paused') then state else 'on' end), ', ' order by id) from campaigns where state <> 'deleted'),
-		(select string_agg(concat_ws(' ', id, resolved_at), ', ' order by id) from quarantine),
+		(select string_agg(concat_ws(' ', id, resolved_at), ', ' order by id) from quarantine where resolved_at is not null),
 		(select string_agg(concat_ws(' ', id, state), ', ' order by id) from callback_deliveries),
 		(select count(*) from messages where client_id like 'again:%'),
 		(select string_agg(encode(token_hash, 'hex'), ', ' order by token_hash) from sessions))`).Scan(&text)
