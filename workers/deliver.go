@@ -39,15 +39,16 @@ const sendsPerJob = 100
 
 // Work sends what waits in the chat's outbox, one message after another.
 func (d *deliverWorker) Work(ctx context.Context, job *river.Job[queue.DeliverArgs]) error {
-	if again, left := d.w.deliver(ctx, &queue.Handed{ChatID: job.Args.ChatID}); left {
+	if again, left := d.w.deliver(ctx, &queue.Handed{ChatID: job.Args.ChatID}, nil); left {
 		return river.JobSnooze(again)
 	}
 	return nil
 }
 
 // deliver sends what waits in a chat's outbox. left says that there is more, which
-// is to be looked at again after a time. A claim that came along is used up.
-func (w *Workers) deliver(ctx context.Context, h *queue.Handed) (again time.Duration, left bool) {
+// is to be looked at again after a time. A claim that came along is used up. Calls, if
+// given, has room for as many as may be made at once.
+func (w *Workers) deliver(ctx context.Context, h *queue.Handed, calls chan struct{}) (again time.Duration, left bool) {
 	chat := h.ChatID
 	if _, busy := w.inFlight.LoadOrStore(chat, struct{}{}); busy {
 		return time.Second, true // a rescued twin of a job that still runs here
@@ -55,10 +56,7 @@ func (w *Workers) deliver(ctx context.Context, h *queue.Handed) (again time.Dura
 	defer w.inFlight.Delete(chat)
 	var outcome *queue.Outcome
 	if h.Claim != nil {
-		outcome = &queue.Outcome{Claim: h.Claim, Kind: queue.OutcomeUnsent}
-		if time.Since(h.At) <= handedFresh && w.pace(h.Claim.AccountID).OK {
-			outcome = w.send(ctx, h.Claim)
-		}
+		outcome = w.sendWithin(ctx, h.Claim, calls, h.At)
 		h.Claim = nil
 	}
 	for sent := 0; ; sent++ {
@@ -95,8 +93,27 @@ func (w *Workers) deliver(ctx context.Context, h *queue.Handed) (again time.Dura
 			// Up to 4 s stays out of River's scheduler, which only its leader runs.
 			return min(claim.Wait, 4*time.Second), true
 		}
-		outcome = w.send(ctx, &claim)
+		outcome = w.sendWithin(ctx, &claim, calls, time.Now())
 	}
+}
+
+// sendWithin makes the call of a claim when calls has room; when that comes too late,
+// or the account was stopped meanwhile, the claim is given back.
+func (w *Workers) sendWithin(ctx context.Context, c *queue.Claim, calls chan struct{}, claimed time.Time) *queue.Outcome {
+	if calls == nil {
+		return w.send(ctx, c)
+	}
+	unsent := &queue.Outcome{Claim: c, Kind: queue.OutcomeUnsent}
+	select {
+	case calls <- struct{}{}:
+	case <-w.stopping:
+		return unsent
+	}
+	defer func() { <-calls }()
+	if time.Since(claimed) > handedFresh || !w.pace(c.AccountID).OK {
+		return unsent
+	}
+	return w.send(ctx, c)
 }
 
 // rest waits in the worker's slot, or reports that the wait is too long for that.

@@ -15,7 +15,8 @@ import (
 // and no job, and MendMailboxes gives them jobs.
 type direct struct {
 	chats chan queue.Handed
-	load  atomic.Int64 // chats that were handed over and are not done
+	calls chan struct{} // holds a value for each call that is under way
+	load  atomic.Int64  // chats that were handed over and are not done
 }
 
 const (
@@ -28,7 +29,9 @@ const (
 	giveBackTime = 3 * time.Second // for a stop
 )
 
-func newDirect() *direct { return &direct{chats: make(chan queue.Handed, 4*directRoom)} }
+func newDirect(calls int) *direct {
+	return &direct{chats: make(chan queue.Handed, 4*directRoom), calls: make(chan struct{}, calls)}
+}
 
 // Room is how many more chats Deliver takes.
 func (w *Workers) Room() int { return max(directRoom-int(w.direct.load.Load()), 0) }
@@ -70,7 +73,9 @@ func (d *direct) push(h queue.Handed) {
 // calls that take too long for the stop.
 func (d *direct) run(ctx context.Context, w *Workers) {
 	var senders sync.WaitGroup
-	for range max(w.cfg.Sends/2, 1) {
+	// Most of them wait for the commit of what came of their sends: the more do, the
+	// fewer and larger are those.
+	for range 4 * cap(d.calls) {
 		senders.Go(func() {
 			for {
 				select {
@@ -118,7 +123,7 @@ func (w *Workers) giveBack(ctx context.Context, handed []queue.Handed) {
 }
 
 func (d *direct) send(ctx context.Context, w *Workers, h queue.Handed) {
-	again, left := w.deliver(ctx, &h)
+	again, left := w.deliver(ctx, &h, d.calls)
 	if !left {
 		d.load.Add(-1)
 		return

@@ -168,7 +168,7 @@ func New(cfg Config, deps Deps) (*Workers, error) {
 	w.stepper = newStepper(deps.Store, cfg.Node, w.pace, deps.Bus)
 	w.drainer = newLaneDrainer(w)
 	w.pacer = newPacer(deps.Store, w.pace, deps.Log)
-	w.direct = newDirect()
+	w.direct = newDirect(max(w.cfg.Sends/2, 1))
 	return w, nil
 }
 
