@@ -117,7 +117,8 @@ const (
 
 	unlimitedGap = time.Millisecond       // see queue.CampaignAccount.Gap
 	idleWait     = 4 * time.Second        // nothing runs: a start rings
-	pumpWait     = 20 * time.Millisecond  // what was sent makes room
+	pumpWait     = 5 * time.Millisecond   // what was sent makes room
+	pumpLeast    = pumpBatch / 2          // room that is waited for: small transactions cost as much
 	ratedWait    = 150 * time.Millisecond // at the pace of a limit
 	quietWait    = time.Second            // something runs, and nothing is due
 	foldEvery    = 2 * time.Second
@@ -519,7 +520,11 @@ func (r *Runner) moveOnce(ctx context.Context, t *turn) (again time.Duration, er
 		room = pumpBatch // they are told why, one and all
 	}
 	if !rated {
-		room = min(room, r.deps.Outboxes.Room())
+		free := r.deps.Outboxes.Room()
+		if free < pumpLeast {
+			return again, nil
+		}
+		room = min(room, free)
 	}
 	if room <= 0 {
 		return again, nil

@@ -91,7 +91,7 @@ func (d *DB) Campaign(ctx context.Context, id string) (switchboard.Campaign, err
 	return campaignIn(ctx, d.pool, id)
 }
 
-func campaignIn(ctx context.Context, q querier, id string) (switchboard.Campaign, error) {
+func campaignIn(ctx context.Context, q batcher, id string) (switchboard.Campaign, error) {
 	if len(wellFormed([]string{id})) == 0 {
 		return switchboard.Campaign{}, fmt.Errorf("campaign %s: %w", id, switchboard.ErrNotFound)
 	}
@@ -115,7 +115,13 @@ func (d *DB) Campaigns(ctx context.Context, f switchboard.CampaignFilter, limit 
 		and ($2 = '' or position(lower($2) in lower(c.name)) > 0) and ($3::uuid is null or c.id < $3) order by c.id desc limit $4`, string(f.State), f.Name, before, limit)
 }
 
-func campaignsIn(ctx context.Context, q querier, sql string, args ...any) ([]switchboard.Campaign, error) {
+// batcher is a pool, or a transaction.
+type batcher interface {
+	querier
+	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
+}
+
+func campaignsIn(ctx context.Context, q batcher, sql string, args ...any) ([]switchboard.Campaign, error) {
 	rows, err := q.Query(ctx, sql, args...)
 	if err != nil {
 		return nil, fmt.Errorf("reading campaigns: %w", err)
@@ -134,24 +140,48 @@ func campaignsIn(ctx context.Context, q querier, sql string, args ...any) ([]swi
 	if err != nil {
 		return nil, fmt.Errorf("reading campaigns: %w", err)
 	}
+	if len(list) == 0 {
+		return list, nil
+	}
 	ids := make([]string, len(list))
 	at := make(map[string]*switchboard.Campaign, len(list))
 	for i := range list {
-		list[i].RecentTime = campaignPace
-		ids[i], at[list[i].ID] = list[i].ID, &list[i]
+		c := &list[i]
+		c.RecentTime = campaignPace
+		ids[i], at[c.ID] = c.ID, c
+		if c.State == switchboard.CampaignRunning {
+			c.Run = &switchboard.CampaignRun{Outbox: map[string]int64{}, Busy: map[string]time.Time{}}
+		}
 	}
-	if len(ids) == 0 {
-		return list, nil
-	}
-	if rows, err = q.Query(ctx, `select campaign_id, status, step, sum(delta)::bigint,
+	// In one round trip: who looks at a campaign looks again and again.
+	batch := &pgx.Batch{}
+	batch.Queue(`select campaign_id, status, step, sum(delta)::bigint,
 			coalesce(sum(-delta) filter (where status = 'queued' and delta < 0 and at > now() - $2::interval), 0)::bigint
-		from campaign_counts where campaign_id = any($1) group by 1, 2, 3`, ids, campaignPace); err != nil {
-		return nil, fmt.Errorf("counting recipients: %w", err)
+		from campaign_counts where campaign_id = any($1) group by 1, 2, 3`, ids, campaignPace).Query(func(rows pgx.Rows) error { return readCounts(rows, at) })
+	batch.Queue(`select campaign_id, zone, n from campaign_zones where campaign_id = any($1)`, ids).Query(func(rows pgx.Rows) error {
+		var id, zone string
+		var n int64
+		_, err := pgx.ForEachRow(rows, []any{&id, &zone, &n}, func() error {
+			if c := at[id]; c.Zones == nil {
+				c.Zones = map[string]int64{}
+			}
+			at[id].Zones[zone] = n
+			return nil
+		})
+		return err
+	})
+	batch.Queue(campaignRuns, ids, nodeDeadAfter, limitsLong, campaignPace).Query(func(rows pgx.Rows) error { return readRuns(rows, at) })
+	if err := q.SendBatch(ctx, batch).Close(); err != nil {
+		return nil, fmt.Errorf("counting recipients of campaigns: %w", err)
 	}
+	return list, nil
+}
+
+func readCounts(rows pgx.Rows, at map[string]*switchboard.Campaign) error {
 	var id, status string
 	var step int
 	var n, left int64
-	_, err = pgx.ForEachRow(rows, []any{&id, &status, &step, &n, &left}, func() error {
+	_, err := pgx.ForEachRow(rows, []any{&id, &status, &step, &n, &left}, func() error {
 		c := at[id]
 		for len(c.Steps) <= step {
 			c.Steps = append(c.Steps, switchboard.CampaignCounts{})
@@ -163,67 +193,38 @@ func campaignsIn(ctx context.Context, q querier, sql string, args ...any) ([]swi
 		c.Recent += left
 		return nil
 	})
-	if err != nil {
-		return nil, fmt.Errorf("counting recipients: %w", err)
-	}
-	if rows, err = q.Query(ctx, `select campaign_id, zone, n from campaign_zones where campaign_id = any($1)`, ids); err != nil {
-		return nil, fmt.Errorf("counting recipients by time zone: %w", err)
-	}
-	var zone string
-	if _, err = pgx.ForEachRow(rows, []any{&id, &zone, &n}, func() error {
-		if c := at[id]; c.Zones == nil {
-			c.Zones = map[string]int64{}
-		}
-		at[id].Zones[zone] = n
-		return nil
-	}); err != nil {
-		return nil, fmt.Errorf("counting recipients by time zone: %w", err)
-	}
-	return list, campaignRuns(ctx, q, list)
+	return err
 }
 
 // limitsLong is how long an account's limit must be used up to be told of: so long
 // only when a platform asked for a pause, or a conversation's burst takes its turn.
 const limitsLong = 5 * time.Second
 
-// campaignRuns adds to running campaigns what holds them up. It looks at no
-// recipients, and counts messages only of campaigns that nothing was sent of lately, and
-// while some account is stopped or held up: among thousands of sends a second the
-// count reads what was deleted, too, for ten milliseconds and more.
-func campaignRuns(ctx context.Context, q querier, list []switchboard.Campaign) error {
-	at := map[string]*switchboard.CampaignRun{}
-	var ids []string
-	for i := range list {
-		if list[i].State == switchboard.CampaignRunning {
-			list[i].Run = &switchboard.CampaignRun{Outbox: map[string]int64{}, Busy: map[string]time.Time{}}
-			ids, at[list[i].ID] = append(ids, list[i].ID), list[i].Run
-		}
-	}
-	if len(ids) == 0 {
-		return nil
-	}
-	var still []string
-	for i := range list {
-		if at[list[i].ID] != nil && list[i].Recent == 0 {
-			still = append(still, list[i].ID)
-		}
-	}
-	rows, err := q.Query(ctx, `select id, 'run', '', accepted - taken, null, held_up, exists (select 1 from nodes where 'workers' = any(roles) and seen_at > now() - $2::interval) from campaigns where id = any($1)
-		union all select campaign_id, 'quiet', '', sum(n)::bigint, due_at, '', false from campaign_quiet where campaign_id = any($1) and due_at > now() group by campaign_id, due_at
-		union all select o.campaign_id, 'outbox', o.account_id::text, o.n, case when l.tat > now() + $3::interval then l.tat end, '', false
-			from (select campaign_id, account_id, count(*) n from outbox where campaign_id = any(
-				case when exists (select 1 from accounts where state <> 'active') or exists (select 1 from limits where tat > now() + $3::interval) then $1::uuid[] else $4::uuid[] end) group by 1, 2) o
-			left join limits l on l.key = 'account:' || o.account_id
-		order by 2, 5`, ids, nodeDeadAfter, limitsLong, still)
-	if err != nil {
-		return fmt.Errorf("looking what holds campaigns up: %w", err)
-	}
+// campaignRuns is what holds running campaigns up. It looks at no recipients, and
+// counts messages only of campaigns that nothing was sent of lately, and while some
+// account is stopped or held up: among thousands of sends a second the count reads
+// what was deleted, too, for ten milliseconds and more.
+const campaignRuns = `select id, 'run', '', accepted - taken, null, held_up, exists (select 1 from nodes where 'workers' = any(roles) and seen_at > now() - $2::interval)
+		from campaigns where id = any($1) and state = 'running'
+	union all select campaign_id, 'quiet', '', sum(n)::bigint, due_at, '', false from campaign_quiet where campaign_id = any($1) and due_at > now() group by campaign_id, due_at
+	union all select o.campaign_id, 'outbox', o.account_id::text, o.n, case when l.tat > now() + $3::interval then l.tat end, '', false
+		from (select campaign_id, account_id, count(*) n from outbox where campaign_id = any(
+			case when exists (select 1 from accounts where state <> 'active') or exists (select 1 from limits where tat > now() + $3::interval) then $1::uuid[]
+			else array(select x from unnest($1::uuid[]) x where not exists (select 1 from campaign_counts k where k.campaign_id = x and k.status = 'queued' and k.delta < 0 and k.at > now() - $4::interval)) end)
+			group by 1, 2) o
+		left join limits l on l.key = 'account:' || o.account_id
+	order by 2, 5`
+
+func readRuns(rows pgx.Rows, at map[string]*switchboard.Campaign) error {
 	var id, what, account, reason string
 	var n int64
 	var until *time.Time
 	var workers bool
-	if _, err := pgx.ForEachRow(rows, []any{&id, &what, &account, &n, &until, &reason, &workers}, func() error {
-		r := at[id]
+	_, err := pgx.ForEachRow(rows, []any{&id, &what, &account, &n, &until, &reason, &workers}, func() error {
+		r := at[id].Run
+		if r == nil {
+			return nil
+		}
 		switch what {
 		case "run":
 			r.Fresh, r.HeldUp, r.Workers = max(n, 0), reason, workers
@@ -235,10 +236,8 @@ func campaignRuns(ctx context.Context, q querier, list []switchboard.Campaign) e
 			}
 		}
 		return nil
-	}); err != nil {
-		return fmt.Errorf("looking what holds campaigns up: %w", err)
-	}
-	return nil
+	})
+	return err
 }
 
 // campaignMoves are the changes of state, each a conditional update, so that of two

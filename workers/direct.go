@@ -21,8 +21,9 @@ type direct struct {
 
 const (
 	// directRoom is how many chats may be under way, which a pause of their campaigns
-	// waits for.
-	directRoom = 2000
+	// waits for: a fifth of a second's worth where nothing else holds sends up, well
+	// within handedFresh.
+	directRoom = 1200
 	// handedFresh is how long a claim that was handed over holds: what was true when it
 	// was made (the campaign runs, the customer wants it) is looked at again after that.
 	handedFresh  = 500 * time.Millisecond
