@@ -199,7 +199,7 @@ func TestCampaignKilled(t *testing.T) {
 		_ = pool.QueryRow(t.Context(), `select count(*) from messages where status <> 'queued'`).Scan(&n)
 		return n
 	}
-	for _, at := range []int{40, 200, 500} {
+	for _, at := range []int{0, 40, 200, 500} { // the first: right after the start
 		eventually(t, 60*time.Second, fmt.Sprint(at, " messages are out"), func() bool { return sent() >= at })
 		if at == 200 {
 			f.process("all").terminate(t) // gives back what it has claimed

@@ -128,22 +128,9 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 	return s, nil
 }
 
-// sharedBuffers is an eighth of the machine's memory, between Postgres's own default of
-// 128 MiB and 512 MiB: with ten million messages the indexes that each new one goes
-// into don't fit into the default, and normalising falls by a fifth.
-func sharedBuffers() int64 {
-	const least, most = 128 << 20, 512 << 20
-	var info syscall.Sysinfo_t
-	if err := syscall.Sysinfo(&info); err != nil {
-		return least
-	}
-	return min(max(int64(uint64(info.Totalram)*uint64(info.Unit)/8), least), most)
-}
-
 // launch starts Postgres from a thread that lives as long as it does.
 func (s *Server) launch(bin binaries, cfg Config) error {
 	settings := maps.Clone(defaults)
-	settings["shared_buffers"] = strconv.FormatInt(sharedBuffers()>>20, 10) + "MB"
 	maps.Copy(settings, cfg.Settings)
 	settings["listen_addresses"] = ""
 	if cfg.Port != 0 {
