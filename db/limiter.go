@@ -435,11 +435,11 @@ func (d *DB) ReleaseParked(ctx context.Context, accountID string, pacing queue.P
 			}
 			room = min(room, 1+int((bookAhead-wait)/interval(rate)))
 		}
-		rows, err := tx.Query(ctx, `with w as (select chat_id, tat, parked_priority, parked_id from outbox_chats where parked_account = $1
+		rows, err := tx.Query(ctx, `with oc as (select chat_id, tat, parked_priority, parked_id from outbox_chats where parked_account = $1
 				order by parked_priority, parked_id limit $2 for update skip locked)
-			select w.chat_id, coalesce(nullif(w.tat, '-infinity'), 'epoch'), o.id, o.priority, coalesce(nullif(o.not_before, '-infinity'), 'epoch'), o.expires_at
-			from w left join lateral (select id, priority, not_before, expires_at from outbox where chat_id = w.chat_id order by id limit 1) o on true
-			order by w.parked_priority, w.parked_id`, accountID, room)
+			select oc.chat_id, coalesce(nullif(oc.tat, '-infinity'), 'epoch'), o.id, o.priority, coalesce(nullif(o.not_before, '-infinity'), 'epoch'), o.expires_at
+			from oc left join lateral (select id, priority, not_before, expires_at from outbox where `+headOf+` limit 1) o on true
+			order by oc.parked_priority, oc.parked_id`, accountID, room)
 		if err != nil {
 			return fmt.Errorf("reading parked chats: %w", err)
 		}
