@@ -2,6 +2,8 @@ package workers
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +19,9 @@ type direct struct {
 	chats chan queue.Handed
 	calls chan struct{} // holds a value for each call that is under way
 	load  atomic.Int64  // chats that were handed over and are not done
+
+	mu    sync.Mutex
+	later map[string]queue.Handed // that come again after a time; nil when it is over
 }
 
 const (
@@ -31,7 +36,7 @@ const (
 )
 
 func newDirect(calls int) *direct {
-	return &direct{chats: make(chan queue.Handed, 4*directRoom), calls: make(chan struct{}, calls)}
+	return &direct{chats: make(chan queue.Handed, 4*directRoom), calls: make(chan struct{}, calls), later: map[string]queue.Handed{}}
 }
 
 // Room is how many more chats Deliver takes.
@@ -91,10 +96,13 @@ func (d *direct) run(ctx context.Context, w *Workers) {
 		})
 	}
 	senders.Wait()
-	var left []queue.Handed
+	d.mu.Lock()
+	left := slices.Collect(maps.Values(d.later))
+	d.later = nil
 	for len(d.chats) > 0 {
 		left = append(left, <-d.chats)
 	}
+	d.mu.Unlock()
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), giveBackTime)
 	defer cancel()
 	w.giveBack(last, left)
@@ -129,5 +137,15 @@ func (d *direct) send(ctx context.Context, w *Workers, h queue.Handed) {
 		d.load.Add(-1)
 		return
 	}
-	time.AfterFunc(again, func() { d.push(h) })
+	d.mu.Lock()
+	d.later[h.ChatID] = h
+	d.mu.Unlock()
+	time.AfterFunc(again, func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if _, mine := d.later[h.ChatID]; mine { // else it was given back
+			delete(d.later, h.ChatID)
+			d.push(h)
+		}
+	})
 }

@@ -202,7 +202,12 @@ func TestCampaignKilled(t *testing.T) {
 	for _, at := range []int{0, 40, 200, 500} { // the first: right after the start
 		eventually(t, 60*time.Second, fmt.Sprint(at, " messages are out"), func() bool { return sent() >= at })
 		if at == 200 {
-			f.process("all").terminate(t) // gives back what it has claimed
+			f.process("all").terminate(t) // gives back what it has claimed, and the chats; who was killed before did not
+			var stuck int
+			if err := pool.QueryRow(t.Context(), `select count(*) from outbox_chats o where busy and parked_account is null and not exists (select 1 from outbox x where x.chat_id = o.chat_id) and not exists (
+				select 1 from river_job j where j.kind = 'deliver' and j.args ->> 'chat_id' = o.chat_id::text and j.state not in ('completed', 'discarded', 'cancelled'))`).Scan(&stuck); err != nil || stuck > 0 {
+				t.Errorf("%d chats are marked as busy, and nobody is at them: %v", stuck, err)
+			}
 		} else {
 			f.process("all").kill()
 		}

@@ -1,0 +1,92 @@
+package workers
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"switchboard/internal/queue"
+)
+
+// waitingStore has chats whose turn comes much later.
+type waitingStore struct {
+	Store
+	asked chan string
+
+	mu     sync.Mutex
+	unsent []string
+	jobs   []string
+}
+
+func (s *waitingStore) Step(_ context.Context, _ string, outcomes []queue.Outcome, chats []string, _ queue.Pace) ([]queue.Claim, error) {
+	s.mu.Lock()
+	for _, o := range outcomes {
+		if o.Kind == queue.OutcomeUnsent {
+			s.unsent = append(s.unsent, o.Claim.ChatID)
+		}
+	}
+	s.mu.Unlock()
+	claims := make([]queue.Claim, len(chats))
+	for i, id := range chats {
+		claims[i] = queue.Claim{ChatID: id, State: queue.ClaimWait, Wait: time.Hour}
+		s.asked <- id
+	}
+	return claims, nil
+}
+
+func (s *waitingStore) GiveJobs(_ context.Context, chats []string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.jobs = append(s.jobs, chats...)
+	return nil
+}
+
+type deafBus struct{ Bus }
+
+func (deafBus) Wake(string) {}
+
+// What was handed over and is not done when the process stops is left to others: chats
+// that wait for their turn, and claims that nobody has come to.
+func TestDirectGivesBack(t *testing.T) {
+	t.Parallel()
+	store := &waitingStore{asked: make(chan string, 10)}
+	log := slog.New(slog.DiscardHandler)
+	w := &Workers{cfg: Config{Node: "n", Sends: 2}, deps: Deps{Store: store}, log: log, stopping: make(chan struct{}), direct: newDirect(1)}
+	w.stepper = newStepper(store, "n", nil, deafBus{})
+	ctx, cancel := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer cancel()
+	all.Go(func() { w.stepper.run(ctx) })
+	done := make(chan struct{})
+	go func() { w.direct.run(ctx, w); close(done) }()
+	w.Deliver([]queue.Handed{{ChatID: "waits"}, {ChatID: "stale", Claim: &queue.Claim{ChatID: "stale"}, At: time.Now().Add(-time.Hour)}})
+	for range 2 {
+		<-store.asked
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		w.direct.mu.Lock()
+		n := len(w.direct.later)
+		w.direct.mu.Unlock()
+		if n == 2 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d chats wait", n)
+		}
+	}
+	close(w.stopping)
+	<-done
+	w.Deliver([]queue.Handed{{ChatID: "late", Claim: &queue.Claim{ChatID: "late"}, At: time.Now()}})
+	slices.Sort(store.jobs)
+	if want := []string{"late", "stale", "waits"}; !slices.Equal(store.jobs, want) {
+		t.Errorf("given jobs: %v, want %v", store.jobs, want)
+	}
+	slices.Sort(store.unsent)
+	if want := []string{"late", "stale"}; !slices.Equal(store.unsent, want) {
+		t.Errorf("claims given back: %v, want %v", store.unsent, want)
+	}
+}
