@@ -54,9 +54,11 @@ func (w *Workers) deliver(ctx context.Context, h *queue.Handed, calls chan struc
 		return time.Second, true // a rescued twin of a job that still runs here
 	}
 	defer w.inFlight.Delete(chat)
+	slot := slot{calls: calls}
+	defer slot.leave()
 	var outcome *queue.Outcome
 	if h.Claim != nil {
-		outcome = w.sendWithin(ctx, h.Claim, calls, h.At)
+		outcome = w.sendWithin(ctx, &slot, h.Claim, h.At)
 		h.Claim = nil
 	}
 	for sent := 0; ; sent++ {
@@ -87,32 +89,52 @@ func (w *Workers) deliver(ctx context.Context, h *queue.Handed, calls chan struc
 			}
 			return 0, false
 		case queue.ClaimWait:
+			slot.leave()
 			if sent < sendsPerJob && w.rest(ctx, claim.Wait) {
 				continue
 			}
 			// Up to 4 s stays out of River's scheduler, which only its leader runs.
 			return min(claim.Wait, 4*time.Second), true
 		}
-		outcome = w.sendWithin(ctx, &claim, calls, time.Now())
+		outcome = w.sendWithin(ctx, &slot, &claim, time.Now())
 	}
 }
 
-// sendWithin makes the call of a claim when calls has room; when that comes too late,
-// or the account was stopped meanwhile, the claim is given back.
-func (w *Workers) sendWithin(ctx context.Context, c *queue.Claim, calls chan struct{}, claimed time.Time) *queue.Outcome {
-	if calls == nil {
-		return w.send(ctx, c)
+// slot is a place among the calls that may be made at once. Without calls everybody
+// has one.
+type slot struct {
+	calls chan struct{}
+	held  bool
+}
+
+// take waits for a place, and reports false when the process is to stop before.
+func (s *slot) take(stopping <-chan struct{}) bool {
+	if s.calls == nil || s.held {
+		return true
 	}
-	unsent := &queue.Outcome{Claim: c, Kind: queue.OutcomeUnsent}
 	select {
-	case calls <- struct{}{}:
-	case <-w.stopping:
-		return unsent
+	case s.calls <- struct{}{}:
+		s.held = true
+	case <-stopping:
 	}
-	defer func() { <-calls }()
-	if time.Since(claimed) > handedFresh || !w.pace(c.AccountID).OK {
-		return unsent
+	return s.held
+}
+
+func (s *slot) leave() {
+	if s.held {
+		<-s.calls
+		s.held = false
 	}
+}
+
+// sendWithin makes the call of a claim in a slot, and leaves that. When the slot came
+// too late, or the account was stopped meanwhile, the claim is given back, and the slot
+// is kept: what is claimed next goes at once.
+func (w *Workers) sendWithin(ctx context.Context, s *slot, c *queue.Claim, claimed time.Time) *queue.Outcome {
+	if !s.take(w.stopping) || s.calls != nil && (time.Since(claimed) > handedFresh || !w.pace(c.AccountID).OK) {
+		return &queue.Outcome{Claim: c, Kind: queue.OutcomeUnsent}
+	}
+	defer s.leave()
 	return w.send(ctx, c)
 }
 

@@ -90,3 +90,24 @@ func TestDirectGivesBack(t *testing.T) {
 		t.Errorf("claims given back: %v, want %v", store.unsent, want)
 	}
 }
+
+// A claim whose slot came too late is given back, and the slot is kept for the next one:
+// else all who wait at a slow platform would claim in vain, again and again.
+func TestStaleClaimKeepsItsSlot(t *testing.T) {
+	t.Parallel()
+	calls := make(chan struct{}, 1)
+	w := &Workers{stopping: make(chan struct{})}
+	s := slot{calls: calls}
+	if o := w.sendWithin(t.Context(), &s, &queue.Claim{}, time.Now().Add(-2*handedFresh)); o.Kind != queue.OutcomeUnsent || !s.held || len(calls) != 1 {
+		t.Errorf("outcome %v, slot held: %v", o.Kind, s.held)
+	}
+	close(w.stopping)
+	other := slot{calls: calls}
+	if o := w.sendWithin(t.Context(), &other, &queue.Claim{}, time.Now()); o.Kind != queue.OutcomeUnsent || other.held {
+		t.Errorf("at the stop: outcome %v, slot held: %v", o.Kind, other.held)
+	}
+	s.leave()
+	if s.leave(); len(calls) != 0 {
+		t.Error("the slot is not free")
+	}
+}
