@@ -118,7 +118,7 @@ const (
 
 	unlimitedGap = time.Millisecond       // see queue.CampaignAccount.Gap
 	idleWait     = 4 * time.Second        // nothing runs: a start rings
-	pumpWait     = 5 * time.Millisecond   // what was sent makes room
+	pumpWait     = 20 * time.Millisecond  // what was sent makes room
 	pumpLeast    = pumpBatch / 2          // room that is waited for: small transactions cost as much
 	ratedWait    = 150 * time.Millisecond // at the pace of a limit
 	quietWait    = time.Second            // something runs, and nothing is due
