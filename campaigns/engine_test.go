@@ -396,9 +396,11 @@ func TestEngineAtRandom(t *testing.T) {
 		return scalar[int](e, `select count(*) from campaigns where finished_at is null or exists (select 1 from campaign_recipients r where r.campaign_id = campaigns.id and r.state <> 'done')`) == 0
 	})
 	e.consistent()
-	if n := scalar[int](e, `select count(*) from campaign_held`) + scalar[int](e, `select count(*) from outbox where campaign_id in (select id from campaigns where state = 'done') and not exists (select 1 from campaign_sends s where s.message_id = outbox.message_id and s.stopped)`); n > 0 {
-		t.Errorf("%d messages are left", n)
-	}
+	// What was being sent when its recipient ended by another step still has its outcome
+	// to come.
+	e.until("no messages are left", 30*time.Second, func() bool {
+		return scalar[int](e, `select count(*) from campaign_held`)+scalar[int](e, `select count(*) from outbox where campaign_id in (select id from campaigns where state = 'done') and not exists (select 1 from campaign_sends s where s.message_id = outbox.message_id and s.stopped)`) == 0
+	})
 	if senders[0].took.Load()+senders[1].took.Load() == 0 {
 		t.Error("nothing was claimed as it was made")
 	}

@@ -178,20 +178,25 @@ func TestProgressOfMany(t *testing.T) {
 	e := newEngine(t)
 	s := serveStore(t, e.store, e.accounts)
 	id := e.add(campaigns.Definition{Name: "w", Content: text("hi"), Steps: []campaigns.Step{{AccountID: accountA}}, Schedule: &campaigns.Schedule{QuietHours: hours(-time.Hour, time.Hour)}}, 0, 1)
-	e.exec(`update campaigns set accepted = 1000000, state = 'running', started_at = now()`)
+	e.exec(`update campaigns set accepted = 1000000, state = 'running', started_at = now() where id = $1`, id)
 	e.exec(`insert into campaign_counts (campaign_id, status, delta) values ($1, 'queued', 999999)`, id)
 	e.exec(`insert into campaign_zones select $1, 'Etc/GMT+' || i, 30000 from generate_series(1, 12) i`, id)
 	e.exec(`insert into campaign_zones select $1, 'Etc/GMT-' || i, 30000 from generate_series(1, 12) i`, id)
 	e.exec(`insert into campaign_quiet select $1, date_trunc('hour', now()) + i % 24 * interval '1 hour', 500 from generate_series(1, 2000) i`, id)
 	e.exec(`insert into outbox (chat_id, account_id, message_id, priority, expires_at, campaign_id) select $1, $2, gen_random_uuid(), 2, now(), $3 from generate_series(1, 2000)`, db.NewID(), accountA, id)
-	best := time.Hour
-	for range 10 {
-		began := time.Now()
-		s.want(200, s.call("GET", "/api/v1/campaigns/"+id, nil), "get")
-		best = min(best, time.Since(began))
+	small := e.add(campaigns.Definition{Name: "s", Content: text("hi"), Steps: []campaigns.Step{{AccountID: accountA}}, Schedule: &campaigns.Schedule{QuietHours: hours(-time.Hour, time.Hour)}}, 0, 1)
+	e.exec(`update campaigns set state = 'running', started_at = now() where id = $1`, small)
+	// The best of many, by turns: a busy machine slows both.
+	best := map[string]time.Duration{id: time.Hour, small: time.Hour}
+	for range 20 {
+		for id := range best {
+			began := time.Now()
+			s.want(200, s.call("GET", "/api/v1/campaigns/"+id, nil), "get")
+			best[id] = min(best[id], time.Since(began))
+		}
 	}
-	if t.Logf("%v", best); best > 50*time.Millisecond {
-		t.Errorf("progress takes %v", best)
+	if t.Logf("%v, of one recipient %v", best[id], best[small]); best[id] > 10*best[small] {
+		t.Errorf("progress of a million takes %v, of one recipient %v", best[id], best[small])
 	}
 }
 

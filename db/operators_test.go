@@ -101,13 +101,15 @@ func TestKeyRateOverProcesses(t *testing.T) {
 			if _, err := d.AddAPIKey(t.Context(), switchboard.APIKey{Name: name, KeyLimits: switchboard.KeyLimits{Rate: rate, Burst: burst}}, secret.HashToken(token)); err != nil {
 				t.Fatal(err)
 			}
-			var passed, told atomic.Int64
+			var passed, told, waited atomic.Int64
 			var group sync.WaitGroup
 			stores := []*counting{{Store: d}, {Store: d2}}
+			callers := 0
 			start := time.Now()
 			for i, w := range weights {
 				process := auth.New(stores[i], slog.New(slog.DiscardHandler))
 				for range w {
+					callers++
 					group.Go(func() {
 						for time.Since(start) < 2*time.Second {
 							_, err := process.Token(t.Context(), token, "192.0.2.1:5")
@@ -117,7 +119,9 @@ func TestKeyRateOverProcesses(t *testing.T) {
 								passed.Add(1)
 							case isLimited:
 								told.Add(1)
-								time.Sleep(min(limited.RetryAfter, 20*time.Millisecond))
+								pause := min(limited.RetryAfter, 20*time.Millisecond)
+								waited.Add(int64(pause))
+								time.Sleep(pause)
 							default:
 								t.Error(err)
 								return
@@ -130,8 +134,10 @@ func TestKeyRateOverProcesses(t *testing.T) {
 			took := time.Since(start).Seconds()
 			least, most := 0.5*rate*took, burst+rate*(took+0.1)+1
 			t.Logf("%d of %.0f requests in %.2f s, %d refused; %d and %d statements", passed.Load(), most, took, told.Load(), stores[0].asked.Load(), stores[1].asked.Load())
-			if n := float64(passed.Load()); n > most || n < least {
-				t.Errorf("%.0f requests in %.2f s, want %.0f to %.0f", n, took, least, most)
+			// A machine that is too slow for the rate is told by callers who seldom wait.
+			idle := time.Duration(waited.Load()).Seconds() / (took * float64(callers))
+			if n := float64(passed.Load()); n > most || n < least && idle > 0.5 {
+				t.Errorf("%.0f requests in %.2f s, want %.0f to %.0f; callers waited %.0f %% of the time", n, took, least, most, 100*idle)
 			}
 		})
 	}

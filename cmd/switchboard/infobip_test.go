@@ -98,11 +98,7 @@ func TestInfobipInbound(t *testing.T) {
 		cases[i].phone = "+" + cases[i].spec.ID
 	}
 	runInbound(t, in, acct.NewCustomer, cases)
-	for _, cb := range acct.Callbacks("") {
-		if cb.Status != 200 || cb.Answer != "" {
-			t.Errorf("callback %s was answered %d %q", cb.Event, cb.Status, cb.Answer)
-		}
-	}
+	checkCallbacks(t, acct.Callbacks(""))
 	if n := len(acct.Requests("media")); n < 8 {
 		t.Errorf("%d files were asked for", n)
 	}

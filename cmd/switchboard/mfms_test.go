@@ -91,11 +91,7 @@ func TestMFMSInbound(t *testing.T) {
 		cases[i].phone = "+" + cases[i].spec.ID
 	}
 	runInbound(t, in, acct.NewCustomer, cases)
-	for _, cb := range acct.Callbacks("") {
-		if cb.Status != 200 || cb.Answer != "" {
-			t.Errorf("callback %s was answered %d %q", cb.Event, cb.Status, cb.Answer)
-		}
-	}
+	checkCallbacks(t, acct.Callbacks(""))
 }
 
 // mfmsDesk is a system with an account of MFMS and an operator who talks to a customer.

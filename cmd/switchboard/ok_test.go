@@ -75,11 +75,7 @@ func TestOKInbound(t *testing.T) {
 				return c.Do("reply", a{Text: "this", ReplyTo: c.Messages()[0].ID})
 			}}},
 	})
-	for _, cb := range acct.Callbacks("") {
-		if cb.Status != 200 || cb.Answer != "" {
-			t.Errorf("callback %s was answered %d %q", cb.Event, cb.Status, cb.Answer)
-		}
-	}
+	checkCallbacks(t, acct.Callbacks(""))
 }
 
 // okDesk is a system with an account of OK and an operator who talks to a customer.

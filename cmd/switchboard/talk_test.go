@@ -46,6 +46,8 @@ type agent struct {
 	cursor   *string
 	last     int64
 	events   []received
+	heard    map[string]int             // customers' messages by chat
+	left     map[string]map[string]bool // by chat: messages that have left
 	faults   []string
 	closes   []int // codes of closed connections; 0: cut
 	calls    int
@@ -67,7 +69,7 @@ var errCut = errors.New("the connection ended before the answer")
 
 // runAgent connects an operator until the test ends.
 func runAgent(t *testing.T, login, id, token string, hubs func() []string) *agent {
-	a := &agent{t: t, login: login, id: id, token: token, hubs: hubs, patience: 30 * time.Second, changed: make(chan struct{})}
+	a := &agent{t: t, login: login, id: id, token: token, hubs: hubs, patience: 30 * time.Second, changed: make(chan struct{}), heard: map[string]int{}, left: map[string]map[string]bool{}}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -190,6 +192,24 @@ func (a *agent) take(e event) {
 		return
 	}
 	a.events = append(a.events, r)
+	switch m := e.Message; {
+	case m == nil:
+	case m.Direction == message.In && e.Type == "message.new":
+		a.heard[e.ChatID]++
+	case m.Direction == message.Out && !unfinished(*m):
+		if a.left[e.ChatID] == nil {
+			a.left[e.ChatID] = map[string]bool{}
+		}
+		a.left[e.ChatID][m.ID] = true
+	}
+}
+
+// progress is how many of a customer's messages have come, and how many of ours
+// have left, since the agent connected.
+func (a *agent) progress(chat string) (heard, left int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.heard[chat], len(a.left[chat])
 }
 
 // pause makes the client read nothing until the returned function is called.
@@ -369,6 +389,8 @@ type talk struct {
 	doubled  int                     // answers that the platform has twice, as their history says
 	// once: the platform takes a key with each message, so that none comes twice.
 	once bool
+	// backlog is how many webhooks of the platform are under way; nil: it calls none.
+	backlog func() int
 	// late are texts of the customer that the platform itself brought too late.
 	late map[string]bool
 }
@@ -466,34 +488,55 @@ type flow struct {
 	cutOff bool
 }
 
+// ahead is how many messages of a chat and a direction may be under way at most, and
+// how many webhooks of a platform: 5 s of a flow. A machine that can't keep the pace
+// delays them by little more.
+const ahead = 50
+
 // startFlow begins a flow in which every customer and every agent says something
-// at each tick. The texts are name and number.
+// at each tick, unless too much is under way. The texts are name and number.
 func startFlow(t *testing.T, name string, talks []*talk, every time.Duration) *flow {
 	f := &flow{talks: talks, began: time.Now(), stop: make(chan struct{})}
 	for _, k := range talks {
+		heard, left := k.agent.progress(k.chat)
+		room := func(n, arrived int) bool {
+			return n-arrived <= ahead && (k.backlog == nil || k.backlog() <= 4*ahead)
+		}
 		f.work.Go(func() {
 			f.tick(every, func(n int) error {
 				k.say(fmt.Sprintf("%s in %d", name, n))
 				return nil
+			}, func(n int) bool {
+				now, _ := k.agent.progress(k.chat)
+				return room(n, now-heard)
 			})
 		})
 		f.work.Go(func() {
-			f.tick(every, func(n int) error { return k.answer(fmt.Sprintf("%s out %d", name, n)) })
+			f.tick(every, func(n int) error {
+				return k.answer(fmt.Sprintf("%s out %d", name, n))
+			}, func(n int) bool {
+				_, now := k.agent.progress(k.chat)
+				return room(n, now-left)
+			})
 		})
 	}
 	t.Cleanup(f.halt)
 	return f
 }
 
-func (f *flow) tick(every time.Duration, do func(n int) error) {
+// tick calls do with 1, 2, ... at each tick at which may allows it.
+func (f *flow) tick(every time.Duration, do func(n int) error, may func(n int) bool) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	for n := 1; ; n++ {
-		if err := do(n); err != nil {
-			f.mu.Lock()
-			f.errs = append(f.errs, err)
-			f.mu.Unlock()
-			return
+	for n := 1; ; {
+		if may(n) {
+			if err := do(n); err != nil {
+				f.mu.Lock()
+				f.errs = append(f.errs, err)
+				f.mu.Unlock()
+				return
+			}
+			n++
 		}
 		select {
 		case <-tick.C:
