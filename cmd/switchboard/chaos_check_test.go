@@ -80,7 +80,7 @@ func (x *chaos) drain() {
 			break
 		}
 	}
-	x.note("nothing is under way any more, %.1f s after the load", time.Since(began).Seconds())
+	x.note("nothing is under way any more, %.1f s after the load, in which people held back %d times", time.Since(began).Seconds(), x.held.Load())
 }
 
 // judge compares everything with everything.

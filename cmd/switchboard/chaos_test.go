@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -123,6 +124,7 @@ type chaos struct {
 	stop  chan struct{}
 	work  sync.WaitGroup // of the load
 	clock *stalls
+	held  atomic.Int64 // times that somebody said nothing, because too much was under way
 
 	mu       sync.Mutex
 	breaches []string
@@ -451,8 +453,11 @@ func (x *chaos) everyTalk() []*talk {
 	return slices.Concat(x.talks, x.probes, []*talk{x.flooded})
 }
 
-// load lets everybody talk until stop is closed, and notes what operators see.
+// load lets everybody talk until stop is closed, and notes what operators see. Who
+// waits for several messages of a chat says nothing: a machine that can't keep the
+// pace is judged by what it does.
 func (x *chaos) load() {
+	const most = 4 // 20 s and more of a chat
 	for _, a := range x.agents {
 		l := &ledger{chats: map[string]*seen{}}
 		for _, k := range append(x.everyTalk(), x.files) {
@@ -474,8 +479,25 @@ func (x *chaos) load() {
 		for range c.chats {
 			k := x.talks[n]
 			n++
-			x.work.Go(func() { x.every(c.pace, func(i int) error { k.say(fmt.Sprint("in ", i)); return nil }) })
-			x.work.Go(func() { x.every(c.pace, func(i int) error { return k.answer(fmt.Sprint("out ", i)) }) })
+			x.work.Go(func() {
+				x.every(c.pace, func(i int) error {
+					if heard, _ := k.agent.progress(k.chat); len(k.in)-heard >= most {
+						x.held.Add(1)
+						return nil
+					}
+					k.say(fmt.Sprint("in ", i))
+					return nil
+				})
+			})
+			x.work.Go(func() {
+				x.every(c.pace, func(i int) error {
+					if _, left := k.agent.progress(k.chat); len(k.out)-left >= most {
+						x.held.Add(1)
+						return nil
+					}
+					return k.answer(fmt.Sprint("out ", i))
+				})
+			})
 		}
 	}
 	x.clock = watchStalls(x.t)

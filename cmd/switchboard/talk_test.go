@@ -187,11 +187,6 @@ func (a *agent) take(e event) {
 	}
 	a.last, a.cursor = n, &e.Cursor
 	r := received{e, time.Now()}
-	if a.note != nil {
-		a.note(r)
-		return
-	}
-	a.events = append(a.events, r)
 	switch m := e.Message; {
 	case m == nil:
 	case m.Direction == message.In && e.Type == "message.new":
@@ -202,6 +197,11 @@ func (a *agent) take(e event) {
 		}
 		a.left[e.ChatID][m.ID] = true
 	}
+	if a.note != nil {
+		a.note(r)
+		return
+	}
+	a.events = append(a.events, r)
 }
 
 // progress is how many of a customer's messages have come, and how many of ours
