@@ -42,6 +42,7 @@ type DB struct {
 	// dedup is how far into a week the week before is looked into for duplicates.
 	dedup   time.Duration
 	drained drainTimes
+	lead    lead
 	words   words
 }
 

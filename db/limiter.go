@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -26,6 +28,10 @@ import (
 // once; a call may be late by a sixth of it (slack); later ones go one by one
 // (lateInterval) or book anew; and margin. What is left of the burst is for what
 // the way to the platform does to the distances.
+//
+// Where calls are often late, because the machine is slow or starved, slots are
+// given away for a later time (lead): each that is missed costs a few transactions more,
+// and would make it slower still.
 
 const (
 	// bookAhead is how far ahead of its time a slot is given away: an answer waits for
@@ -34,6 +40,13 @@ const (
 	// lateWait is how long a send that missed its slot may wait for another late
 	// one's; else it books anew, so that the limiter doesn't stay late.
 	lateWait = 100 * time.Millisecond
+	// leadStep is what a late send adds to the lead of a process, once in each
+	// leadPause; leadMost is what it is at most, leadHalf the time in which half of
+	// it is forgotten. Four late sends a second keep some 0.3 s.
+	leadStep  = 10 * time.Millisecond
+	leadPause = 20 * time.Millisecond
+	leadMost  = time.Second
+	leadHalf  = 5 * time.Second
 	// margin is what the limiter keeps below a rate: the platform counts by its own
 	// clock, and by when sends arrive.
 	margin = 0.005
@@ -87,6 +100,39 @@ func later(a, b time.Time) time.Time {
 		return a
 	}
 	return b
+}
+
+// lead is how far ahead of the clock the slots of a process begin. It grows while its
+// sends are late.
+type lead struct {
+	mu   sync.Mutex
+	d    time.Duration // when it was last raised
+	last time.Time
+}
+
+func (l *lead) at(now time.Time) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.left(now)
+}
+
+func (l *lead) left(now time.Time) time.Duration {
+	d := time.Duration(float64(l.d) * math.Exp2(-float64(now.Sub(l.last))/float64(leadHalf)))
+	if d < time.Millisecond {
+		return 0
+	}
+	return d
+}
+
+// late notes a send that was late. Many at once say no more than one: after an outage
+// all are.
+func (l *lead) late(now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now.Sub(l.last) < leadPause {
+		return
+	}
+	l.d, l.last = min(l.left(now)+leadStep, leadMost), now
 }
 
 func accountLimit(accountID string) string { return "account:" + accountID }
@@ -189,8 +235,15 @@ func (s *step) book(w *claiming, h *head, l *limit) error {
 		return nil // changed in between: asks again at once
 	}
 	now := later(h.Now, s.there)
+	lead := time.Duration(0)
+	if !pacing.OnlyOnTime { // claimed when their time has come
+		if h.Reserved {
+			s.d.lead.late(s.here)
+		}
+		lead = s.d.lead.at(s.here)
+	}
 	if h.Reserved { // and late
-		if at := later(l.late, now); at.Sub(now) <= lateWait {
+		if at := later(l.late, now.Add(lead)); at.Sub(now) <= lateWait+lead {
 			l.late, l.touched = at.Add(lateInterval(pacing.Account)), true
 			return s.grant(w, c, h, at, pacing)
 		}
@@ -201,8 +254,8 @@ func (s *step) book(w *claiming, h *head, l *limit) error {
 		c.Wait = wait
 		return nil
 	}
-	slot := l.slot(now, pacing.Account)
-	if (l.parked != nil && *l.parked <= h.Priority) || slot.Sub(now) > bookAhead {
+	slot := l.slot(now.Add(lead), pacing.Account)
+	if (l.parked != nil && *l.parked <= h.Priority) || slot.Sub(now) > bookAhead+lead {
 		l.parked = new(min(h.Priority, *cmp.Or(l.parked, &h.Priority)))
 		w.park(c, h)
 		return nil
@@ -368,7 +421,7 @@ func (s *step) lockLimits(ctx context.Context, heads []*head) (map[string]*limit
 
 // readLimit reads an account's limit and the time, and takes the limit's lock if nobody
 // has it (free) and there may be something to book.
-func readLimit(ctx context.Context, tx pgx.Tx, accountID string, rate message.Rate, l *limit) (now time.Time, free bool, err error) {
+func readLimit(ctx context.Context, tx pgx.Tx, accountID string, rate message.Rate, lead time.Duration, l *limit) (now time.Time, free bool, err error) {
 	if rate.PerSecond <= 0 {
 		return now, false, tx.QueryRow(ctx, `select clock_timestamp()`).Scan(&now)
 	}
@@ -380,7 +433,7 @@ func readLimit(ctx context.Context, tx pgx.Tx, accountID string, rate message.Ra
 	if err != nil {
 		return now, false, fmt.Errorf("reading the limit: %w", err)
 	}
-	if l.slot(now, rate).Sub(now) > bookAhead/2 {
+	if first := now.Add(lead); l.slot(first, rate).Sub(first) > bookAhead/2 {
 		return now, false, nil
 	}
 	err = tx.QueryRow(ctx, `select tat, clock_timestamp() from limits where key = $1 for update skip locked`, key).Scan(&l.tat, &now)
@@ -416,15 +469,19 @@ func (d *DB) ReleaseParked(ctx context.Context, accountID string, pacing queue.P
 	}
 	err := d.hotTx(ctx, func(tx pgx.Tx) error {
 		out = queue.Released{}
-		l, rate, room := limit{}, pacing.Account, releaseAtMost
-		now, free, err := readLimit(ctx, tx, accountID, rate, &l)
+		l, rate, room, lead := limit{}, pacing.Account, releaseAtMost, time.Duration(0)
+		if !pacing.OnlyOnTime {
+			lead = d.lead.at(time.Now())
+		}
+		now, free, err := readLimit(ctx, tx, accountID, rate, lead, &l)
 		if err != nil {
 			return err
 		}
+		first := now.Add(lead)
 		if rate.PerSecond > 0 {
 			// Not before half of the time ahead is free: few large releases, and of several
 			// pacers one.
-			wait := l.slot(now, rate).Sub(now)
+			wait := l.slot(first, rate).Sub(first)
 			switch {
 			case wait > bookAhead/2:
 				out.Left, out.Next = true, wait-bookAhead/2
@@ -463,7 +520,7 @@ func (d *DB) ReleaseParked(ctx context.Context, accountID string, pacing queue.P
 			case p.OutboxID == nil, rate.PerSecond <= 0, !now.Before(*p.ExpiresAt), p.NotBefore.After(now):
 				continue // needs no slot, or not now
 			}
-			slot := l.slot(now, rate)
+			slot := l.slot(first, rate)
 			if pacing.Chat.PerSecond > 0 {
 				if p.ChatTat.Add(-chatTolerance(pacing.Chat)).After(slot) {
 					continue
@@ -479,7 +536,7 @@ func (d *DB) ReleaseParked(ctx context.Context, accountID string, pacing queue.P
 		}
 		out.Chats, out.Left = len(parked), len(parked) == room
 		if rate.PerSecond > 0 {
-			out.Next = max(l.slot(now, rate).Sub(now)-bookAhead/2, 0)
+			out.Next = max(l.slot(first, rate).Sub(first)-bookAhead/2, 0)
 		}
 		return d.jobs.insert(ctx, tx, jobs...)
 	})

@@ -165,6 +165,29 @@ func TestSendsThatAreLate(t *testing.T) {
 	}
 }
 
+// A process whose sends are late again and again begins its slots later, so that they
+// are not.
+func TestLateSendsLead(t *testing.T) {
+	t.Parallel()
+	d, pool := open(t)
+	acc := account(t, d)
+	ids := waitingChats(t, d, pool, acc, "c", 2, queue.PriorityAPI)
+	pace := pacing(message.Rate{PerSecond: 1000, Burst: 1000}, message.Rate{})
+	for n := range 5 {
+		c := claim(t, d, pace, ids[0])[0]
+		if c.State != queue.ClaimWork {
+			t.Fatalf("go %d: %+v", n, c)
+		}
+		step(t, d, node, []queue.Outcome{{Claim: &c, Kind: queue.OutcomeUnsent}})
+		shift(t, pool, time.Second)
+		time.Sleep(25 * time.Millisecond) // what is late at once counts once
+	}
+	before := time.Now()
+	if c := claim(t, d, pace, ids[1])[0]; c.State != queue.ClaimWork || c.At.Sub(before) < 25*time.Millisecond {
+		t.Errorf("after four late sends one leaves %v ahead of its claim: %+v", c.At.Sub(before), c)
+	}
+}
+
 // An answer goes before everything that has not got its slot yet, and a
 // chat that has to wait for its own turn takes none from the others.
 func TestLimiterKnowsPriorities(t *testing.T) {
