@@ -208,7 +208,7 @@ func (e *engine) work(ctx context.Context, node string, fate func(c *queue.Claim
 			return err
 		}
 		for id := range e.accounts {
-			if _, err := e.store.ReleaseParked(ctx, id, e.pace(id)); err != nil {
+			if _, err := e.store.ReleaseParked(ctx, id, e.pace(id), 0); err != nil {
 				return err
 			}
 		}

@@ -43,6 +43,7 @@ type DB struct {
 	dedup   time.Duration
 	drained drainTimes
 	lead    lead
+	clock   clock
 	words   words
 }
 

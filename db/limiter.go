@@ -135,6 +135,34 @@ func (l *lead) late(now time.Time) {
 	l.d, l.last = min(l.left(now)+leadStep, leadMost), now
 }
 
+// clock compares the database's clock with this process'. What says how late it is was
+// on its way for a while: of some seconds, the one that was quickest is nearest to the truth.
+// Taking each at its word would make the calls of a starved process later than they
+// are, and those of several come together.
+type clock struct {
+	mu    sync.Mutex
+	ahead [2]time.Duration // the most that the database's was ahead in the last and in this clockSpan
+	began time.Time
+}
+
+const clockSpan = 5 * time.Second
+
+// when is when it was there by the database's clock, by the clock of this process, which
+// showed here afterwards.
+func (c *clock) when(there, here time.Time) time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ahead := there.Sub(here)
+	switch passed := here.Sub(c.began); {
+	case passed > 2*clockSpan:
+		c.ahead, c.began = [2]time.Duration{ahead, ahead}, here
+	case passed > clockSpan:
+		c.ahead, c.began = [2]time.Duration{c.ahead[1], ahead}, here
+	}
+	c.ahead[1] = max(c.ahead[1], ahead)
+	return here.Add(ahead - max(c.ahead[0], c.ahead[1]))
+}
+
 func accountLimit(accountID string) string { return "account:" + accountID }
 
 // limit is an account's row of the limiter.
@@ -401,7 +429,7 @@ func (s *step) lockLimits(ctx context.Context, heads []*head) (map[string]*limit
 	})
 	batch.Queue(`select clock_timestamp()`).QueryRow(func(row pgx.Row) error {
 		err := row.Scan(&s.there)
-		s.here = time.Now()
+		s.here = s.d.clock.when(s.there, time.Now())
 		return err
 	})
 	if err := s.tx.SendBatch(ctx, batch).Close(); err != nil {
@@ -460,16 +488,17 @@ type waiting struct {
 const releaseAtMost = 500
 
 // ReleaseParked books the account's free slots of the next quarter of a second for
-// parked chats, in the order of urgency and age, and makes jobs for them. An account
-// that may not send keeps them parked.
-func (d *DB) ReleaseParked(ctx context.Context, accountID string, pacing queue.Pacing) (queue.Released, error) {
+// parked chats, in the order of urgency and age. As many as there is room for are
+// handed to the caller, the others get jobs. An account that may not send keeps them
+// parked.
+func (d *DB) ReleaseParked(ctx context.Context, accountID string, pacing queue.Pacing, room int) (queue.Released, error) {
 	var out queue.Released
 	if !pacing.OK {
 		return out, nil
 	}
 	err := d.hotTx(ctx, func(tx pgx.Tx) error {
 		out = queue.Released{}
-		l, rate, room, lead := limit{}, pacing.Account, releaseAtMost, time.Duration(0)
+		l, rate, most, lead := limit{}, pacing.Account, releaseAtMost, time.Duration(0)
 		if !pacing.OnlyOnTime {
 			lead = d.lead.at(time.Now())
 		}
@@ -490,13 +519,13 @@ func (d *DB) ReleaseParked(ctx context.Context, accountID string, pacing queue.P
 				out.Left = true // another is at it
 				return nil
 			}
-			room = min(room, 1+int((bookAhead-wait)/interval(rate)))
+			most = min(most, 1+int((bookAhead-wait)/interval(rate)))
 		}
 		rows, err := tx.Query(ctx, `with oc as (select chat_id, tat, parked_priority, parked_id from outbox_chats where parked_account = $1
 				order by parked_priority, parked_id limit $2 for update skip locked)
 			select oc.chat_id, coalesce(nullif(oc.tat, '-infinity'), 'epoch'), o.id, o.priority, coalesce(nullif(o.not_before, '-infinity'), 'epoch'), o.expires_at
 			from oc left join lateral (select id, priority, not_before, expires_at from outbox where `+headOf+` limit 1) o on true
-			order by oc.parked_priority, oc.parked_id`, accountID, room)
+			order by oc.parked_priority, oc.parked_id`, accountID, most)
 		if err != nil {
 			return fmt.Errorf("reading parked chats: %w", err)
 		}
@@ -507,15 +536,20 @@ func (d *DB) ReleaseParked(ctx context.Context, accountID string, pacing queue.P
 		if len(parked) == 0 {
 			return nil
 		}
-		w, chats, jobs := &claiming{}, make([]string, len(parked)), make([]river.JobArgs, len(parked))
+		w, chats := &claiming{}, make([]string, len(parked))
+		var jobs []river.JobArgs
 		for i := range parked {
 			p := &parked[i]
 			chats[i] = p.ChatID
-			job := queue.DeliverArgs{ChatID: p.ChatID}
-			if p.OutboxID != nil {
-				job.Priority = *p.Priority
+			if i < room {
+				out.Handed = append(out.Handed, queue.Handed{ChatID: p.ChatID})
+			} else {
+				job := queue.DeliverArgs{ChatID: p.ChatID}
+				if p.OutboxID != nil {
+					job.Priority = *p.Priority
+				}
+				jobs = append(jobs, job)
 			}
-			jobs[i] = job
 			switch {
 			case p.OutboxID == nil, rate.PerSecond <= 0, !now.Before(*p.ExpiresAt), p.NotBefore.After(now):
 				continue // needs no slot, or not now
@@ -534,9 +568,12 @@ func (d *DB) ReleaseParked(ctx context.Context, accountID string, pacing queue.P
 		if err := w.write(ctx, &step{tx: tx}, map[string]*limit{accountID: &l}, nil); err != nil {
 			return err
 		}
-		out.Chats, out.Left = len(parked), len(parked) == room
+		out.Chats, out.Left = len(parked), len(parked) == most
 		if rate.PerSecond > 0 {
 			out.Next = max(l.slot(first, rate).Sub(first)-bookAhead/2, 0)
+		}
+		if len(jobs) == 0 {
+			return nil
 		}
 		return d.jobs.insert(ctx, tx, jobs...)
 	})

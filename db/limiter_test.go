@@ -69,11 +69,18 @@ func TestLimiter(t *testing.T) {
 		t.Errorf("%d are parked, want %d", n, parked)
 	}
 
-	// A second later there is room again: the oldest get it.
+	// A second later there is room again: the oldest get it. Who has room for one sends
+	// that without a job.
 	shift(t, pool, time.Second)
-	released, err := d.ReleaseParked(t.Context(), acc, pace(acc))
-	if err != nil || released.Chats != parked || released.Left {
+	if _, err := pool.Exec(t.Context(), `delete from river_job`); err != nil {
+		t.Fatal(err)
+	}
+	released, err := d.ReleaseParked(t.Context(), acc, pace(acc), 1)
+	if err != nil || released.Chats != parked || released.Left || len(released.Handed) != 1 || released.Handed[0].ChatID != ids[10-parked] {
 		t.Fatalf("released %+v, %v", released, err)
+	}
+	if jobs := scalar[int](t, pool, `select count(distinct args ->> 'chat_id')::int from river_job where args ->> 'chat_id' <> $1`, ids[10-parked]); jobs != parked-1 {
+		t.Errorf("%d of %d other chats have jobs", jobs, parked-1)
 	}
 	booked := make([]time.Time, parked)
 	for i := range booked {
@@ -128,7 +135,7 @@ func TestSendsThatAreLate(t *testing.T) {
 	if n := scalar[int](t, pool, `select count(*)::int from outbox where reserved and attempt = 0 and not sending`); n != len(unsent) {
 		t.Fatalf("%d keep their slots, want %d", n, len(unsent))
 	}
-	if _, err := d.ReleaseParked(t.Context(), acc, pace(acc)); err != nil {
+	if _, err := d.ReleaseParked(t.Context(), acc, pace(acc), 0); err != nil {
 		t.Fatal(err)
 	}
 	shift(t, pool, 30*time.Second) // in which nothing happened
@@ -137,7 +144,7 @@ func TestSendsThatAreLate(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d were not sent", len(ids))
 		}
-		if _, err := d.ReleaseParked(t.Context(), acc, pace(acc)); err != nil {
+		if _, err := d.ReleaseParked(t.Context(), acc, pace(acc), 0); err != nil {
 			t.Fatal(err)
 		}
 		for _, c := range claim(t, d, pace, ids...) {
@@ -220,7 +227,7 @@ func TestLimiterKnowsPriorities(t *testing.T) {
 		t.Errorf("parked with priority %d", p)
 	}
 	shift(t, pool, 200*time.Millisecond) // room for a few
-	if released, err := d.ReleaseParked(t.Context(), acc, pace(acc)); err != nil || !released.Left || released.Chats < 1 || released.Chats > 8 {
+	if released, err := d.ReleaseParked(t.Context(), acc, pace(acc), 0); err != nil || !released.Left || released.Chats < 1 || released.Chats > 8 {
 		t.Fatalf("%+v %v", released, err)
 	}
 	if n := scalar[int](t, pool, `select count(*)::int from outbox where reserved and chat_id = any($1)`, append(slices.Clone(answers), bulk[39])); n == 0 {
@@ -290,7 +297,7 @@ func TestPausedAccountParks(t *testing.T) {
 			t.Fatalf("%+v", c)
 		}
 	}
-	if released, err := d.ReleaseParked(t.Context(), acc, queue.Pacing{}); err != nil || released.Chats != 0 {
+	if released, err := d.ReleaseParked(t.Context(), acc, queue.Pacing{}, 0); err != nil || released.Chats != 0 {
 		t.Fatalf("%+v %v", released, err)
 	}
 	for _, sql := range []string{`update outbox set expires_at = now() - interval '1 s' where chat_id = '` + ids[0] + `'`,
@@ -312,7 +319,7 @@ func TestPausedAccountParks(t *testing.T) {
 	if c := claim(t, d, paused, ids[0])[0]; !c.Expired {
 		t.Errorf("%+v", c)
 	}
-	released, err := d.ReleaseParked(t.Context(), acc, queue.Pacing{OK: true})
+	released, err := d.ReleaseParked(t.Context(), acc, queue.Pacing{OK: true}, 0)
 	if err != nil || released.Chats != 2 || released.Left {
 		t.Errorf("%+v %v", released, err)
 	}

@@ -127,10 +127,17 @@ func (s *slot) leave() {
 	}
 }
 
-// sendWithin makes the call of a claim in a slot, and leaves that. When the slot came
-// too late, or the account was stopped meanwhile, the claim is given back, and the slot
-// is kept: what is claimed next goes at once.
+// sendWithin makes the call of a claim in a slot, which is taken when its time has come,
+// and leaves that. When the slot came too late, or the account was stopped meanwhile,
+// the claim is given back, and the slot is kept: what is claimed next goes at once.
 func (w *Workers) sendWithin(ctx context.Context, s *slot, c *queue.Claim, claimed time.Time) *queue.Outcome {
+	if wait := time.Until(c.At); s.calls != nil && !c.At.IsZero() && wait > 0 && !c.Orphan {
+		s.leave()
+		if !w.sleep(ctx, wait) {
+			return &queue.Outcome{Claim: c, Kind: queue.OutcomeUnsent}
+		}
+		claimed = time.Now()
+	}
 	if !s.take(w.stopping) || s.calls != nil && (time.Since(claimed) > handedFresh || !w.pace(c.AccountID).OK) {
 		return &queue.Outcome{Claim: c, Kind: queue.OutcomeUnsent}
 	}

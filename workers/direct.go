@@ -12,8 +12,8 @@ import (
 )
 
 // direct delivers chats without jobs. A campaign makes one message in each of many
-// chats, and a job for each would cost more than the send; so who queues them hands
-// their chats over here after the commit. Should the process die, they have work
+// chats, and the pacer gives slots to many; a job for each would cost more than the
+// send. So who queues or books them hands their chats over here after the commit. Should the process die, they have work
 // and no job, and MendMailboxes gives them jobs.
 type direct struct {
 	chats chan queue.Handed
@@ -41,6 +41,9 @@ func newDirect(calls int) *direct {
 
 // Room is how many more chats Deliver takes.
 func (w *Workers) Room() int { return max(directRoom-int(w.direct.load.Load()), 0) }
+
+// Free is for how many of the chats that Deliver takes a call may be made at once.
+func (w *Workers) Free() int { return max(cap(w.direct.calls)-int(w.direct.load.Load()), 0) }
 
 // Deliver sends what waits in the chats' outboxes, soon. Their outbox_chats are
 // marked busy, and they have no jobs.

@@ -9,22 +9,32 @@ import (
 	"switchboard/internal/queue"
 )
 
-// pacer gives jobs to parked chats when their accounts have room: slots of a quarter
+// pacer takes chats out of parking when their accounts have room: slots of a quarter
 // of a second at a time, some eight times a second. It sees to an account from
 // when it is noted, until no chat of it is parked. Any number of processes may
 // see to the same account: the slots are booked under its lock.
+//
+// What this process has calls free for it sends itself. Jobs, which go to all, would
+// cost several times as much as the sends, and come late where there is much to do.
 type pacer struct {
-	store Store
-	pace  queue.Pace
-	log   *slog.Logger
-	start chan string
+	store   Store
+	pace    queue.Pace
+	senders pacedSenders
+	log     *slog.Logger
+	start   chan string
 
 	mu    sync.Mutex
 	again map[string]bool // by account that is seen to: noted since the last look
 }
 
-func newPacer(store Store, pace queue.Pace, log *slog.Logger) *pacer {
-	return &pacer{store: store, pace: pace, log: log, start: make(chan string, 64), again: map[string]bool{}}
+// pacedSenders send what has a slot.
+type pacedSenders interface {
+	Free() int
+	Deliver(chats []queue.Handed)
+}
+
+func newPacer(store Store, pace queue.Pace, senders pacedSenders, log *slog.Logger) *pacer {
+	return &pacer{store: store, pace: pace, senders: senders, log: log, start: make(chan string, 64), again: map[string]bool{}}
 }
 
 // note says that the account has parked chats. It never blocks: what finds no
@@ -94,5 +104,9 @@ func (p *pacer) account(ctx context.Context, account string) {
 func (p *pacer) release(ctx context.Context, account string) (queue.Released, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	return p.store.ReleaseParked(ctx, account, p.pace(account))
+	released, err := p.store.ReleaseParked(ctx, account, p.pace(account), p.senders.Free())
+	if len(released.Handed) > 0 {
+		p.senders.Deliver(released.Handed)
+	}
+	return released, err
 }

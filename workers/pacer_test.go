@@ -2,6 +2,7 @@ package workers
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"slices"
 	"testing"
@@ -54,24 +55,39 @@ type scripted struct {
 	left  int
 	calls []time.Duration
 	began time.Time
+	free  int
+	sent  []string
 }
 
-func (s *scripted) ReleaseParked(context.Context, string, queue.Pacing) (queue.Released, error) {
+func (s *scripted) ReleaseParked(_ context.Context, _ string, _ queue.Pacing, room int) (out queue.Released, err error) {
 	s.calls = append(s.calls, time.Since(s.began))
 	if s.left == 0 {
 		return queue.Released{}, nil
 	}
 	s.left--
-	return queue.Released{Chats: 1, Left: true, Next: 100 * time.Millisecond}, nil
+	if room > 0 {
+		out.Handed = []queue.Handed{{ChatID: fmt.Sprint("chat ", s.left)}}
+	}
+	out.Chats, out.Left, out.Next = 1, true, 100*time.Millisecond
+	return out, nil
+}
+
+func (s *scripted) Free() int { return s.free }
+
+func (s *scripted) Deliver(chats []queue.Handed) {
+	s.free -= len(chats)
+	for _, h := range chats {
+		s.sent = append(s.sent, h.ChatID)
+	}
 }
 
 // An account is seen to when the limiter has room again, until no chat is parked; and
-// anew when it is noted again.
+// anew when it is noted again. What this process has room for it sends.
 func TestPacer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		store := &scripted{left: 3, began: time.Now()}
-		p := newPacer(store, func(string) queue.Pacing { return queue.Pacing{OK: true} }, slog.New(slog.DiscardHandler))
+		store := &scripted{left: 3, began: time.Now(), free: 2}
+		p := newPacer(store, func(string) queue.Pacing { return queue.Pacing{OK: true} }, store, slog.New(slog.DiscardHandler))
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { p.run(ctx); close(done) }()
@@ -82,6 +98,9 @@ func TestPacer(t *testing.T) {
 		want := []time.Duration{0, 100 * time.Millisecond, 200 * time.Millisecond, 300 * time.Millisecond}
 		if !slices.Equal(store.calls, want) {
 			t.Errorf("released at %v, want %v", store.calls, want)
+		}
+		if want := []string{"chat 2", "chat 1"}; !slices.Equal(store.sent, want) {
+			t.Errorf("sent %v here, want %v: there was room for two", store.sent, want)
 		}
 		store.calls, store.left = nil, 1
 		p.note("a")

@@ -30,7 +30,7 @@ type Store interface {
 	Drain(ctx context.Context, lanes []int32, limit int, decode func([]queue.StoredUpdate) []queue.Decoded) (queue.Drained, error)
 	ReleaseLane(ctx context.Context, lane int) (released bool, err error)
 	Step(ctx context.Context, node string, outcomes []queue.Outcome, chats []string, pace queue.Pace) ([]queue.Claim, error)
-	ReleaseParked(ctx context.Context, accountID string, pacing queue.Pacing) (queue.Released, error)
+	ReleaseParked(ctx context.Context, accountID string, pacing queue.Pacing, room int) (queue.Released, error)
 	ParkedAccounts(ctx context.Context) ([]string, error)
 	File(ctx context.Context, id string) (queue.StoredFile, error)
 	FinishFetch(ctx context.Context, f queue.StoredFile, reason string) error
@@ -167,7 +167,7 @@ func New(cfg Config, deps Deps) (*Workers, error) {
 	w.metrics = newMetrics(deps.Metrics)
 	w.stepper = newStepper(deps.Store, cfg.Node, w.pace, deps.Bus)
 	w.drainer = newLaneDrainer(w)
-	w.pacer = newPacer(deps.Store, w.pace, deps.Log)
+	w.pacer = newPacer(deps.Store, w.pace, w, deps.Log)
 	w.direct = newDirect(max(w.cfg.Sends/2, 1))
 	return w, nil
 }

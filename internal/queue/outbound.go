@@ -187,7 +187,8 @@ type Pacing struct {
 
 // Released tells what a release of parked chats did.
 type Released struct {
-	Chats int           // that got a job
-	Left  bool          // others wait
-	Next  time.Duration // until there is room for them
+	Chats  int           // that were parked
+	Handed []Handed      // those of them that got no job
+	Left   bool          // others wait
+	Next   time.Duration // until there is room for them
 }
