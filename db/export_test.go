@@ -16,3 +16,8 @@ var (
 	ChatTolerance = chatTolerance
 	Interval      = interval
 )
+
+// Clock is the comparison of two clocks.
+type Clock = clock
+
+func (c *clock) When(there, here time.Time) time.Time { return c.when(there, here) }

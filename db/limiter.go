@@ -145,7 +145,11 @@ type clock struct {
 	began time.Time
 }
 
-const clockSpan = 5 * time.Second
+const (
+	clockSpan = 5 * time.Second
+	// clockTrust is more than an answer is on its way: a clock was set back.
+	clockTrust = 250 * time.Millisecond
+)
 
 // when is when it was there by the database's clock, by the clock of this process, which
 // showed here afterwards.
@@ -160,7 +164,11 @@ func (c *clock) when(there, here time.Time) time.Time {
 		c.ahead, c.began = [2]time.Duration{c.ahead[1], ahead}, here
 	}
 	c.ahead[1] = max(c.ahead[1], ahead)
-	return here.Add(ahead - max(c.ahead[0], c.ahead[1]))
+	late := max(c.ahead[0], c.ahead[1]) - ahead
+	if late > clockTrust {
+		return here
+	}
+	return here.Add(-late)
 }
 
 func accountLimit(accountID string) string { return "account:" + accountID }

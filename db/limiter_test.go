@@ -172,6 +172,28 @@ func TestSendsThatAreLate(t *testing.T) {
 	}
 }
 
+// What the database's clock showed is taken from the quickest answers of some seconds; a
+// clock that was set back is believed.
+func TestClock(t *testing.T) {
+	t.Parallel()
+	var c db.Clock
+	began := time.Unix(1781001200, 0)
+	const ahead = 3 * time.Second // of the database's clock
+	for n, on := range []time.Duration{40, 2, 90, 1, 60} {
+		when := began.Add(time.Duration(n) * time.Second)
+		want := []time.Duration{40, 2, 2, 1, 1}[n]
+		if got := c.When(when.Add(ahead), when.Add(on*time.Millisecond)); !got.Equal(when.Add(want * time.Millisecond)) {
+			t.Errorf("answer %d, %d ms on its way: off by %v, want %d ms", n, on, got.Sub(when), want)
+		}
+	}
+	for at := 6 * time.Second; at < 20*time.Second; at += time.Second {
+		when := began.Add(at)
+		if got := c.When(when, when.Add(time.Millisecond)).Sub(when); got != time.Millisecond {
+			t.Errorf("%v after the database's clock was set back: off by %v", at, got)
+		}
+	}
+}
+
 // A process whose sends are late again and again begins its slots later, so that they
 // are not.
 func TestLateSendsLead(t *testing.T) {
