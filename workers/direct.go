@@ -50,16 +50,28 @@ func (w *Workers) Free() int { return max(cap(w.direct.calls)-int(w.direct.load.
 func (w *Workers) Deliver(chats []queue.Handed) {
 	select {
 	case <-w.stopping:
-		ctx, cancel := context.WithTimeout(context.Background(), giveBackTime)
-		defer cancel()
-		w.giveBack(ctx, chats)
-		return
 	default:
+		if w.direct.take(chats) {
+			return
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), giveBackTime)
+	defer cancel()
+	w.giveBack(ctx, chats)
+}
+
+// take reports false when it is over.
+func (d *direct) take(chats []queue.Handed) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.later == nil {
+		return false
 	}
 	for _, h := range chats {
-		w.direct.load.Add(1)
-		w.direct.push(h)
+		d.load.Add(1)
+		d.push(h)
 	}
+	return true
 }
 
 // Release sees to accounts of which chats were parked.
