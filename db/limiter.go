@@ -291,7 +291,8 @@ func (s *step) book(w *claiming, h *head, l *limit) error {
 		return nil
 	}
 	slot := l.slot(now.Add(lead), pacing.Account)
-	if (l.parked != nil && *l.parked <= h.Priority) || slot.Sub(now) > bookAhead+lead {
+	// One that missed its slot had its turn before those that are parked.
+	if (l.parked != nil && *l.parked <= h.Priority && !h.Reserved) || slot.Sub(now) > bookAhead+lead {
 		l.parked = new(min(h.Priority, *cmp.Or(l.parked, &h.Priority)))
 		w.park(c, h)
 		return nil
