@@ -13,8 +13,9 @@ import (
 
 // direct delivers chats without jobs. A campaign makes one message in each of many
 // chats, and the pacer gives slots to many; a job for each would cost more than the
-// send. So who queues or books them hands their chats over here after the commit. Should the process die, they have work
-// and no job, and MendMailboxes gives them jobs.
+// send. So who queues or books them hands their chats over here after the commit.
+// Should the process die, they have work and no job, and MendMailboxes gives them
+// jobs.
 type direct struct {
 	chats chan queue.Handed
 	calls chan struct{} // holds a value for each call that is under way
