@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"switchboard/internal/queue"
@@ -109,5 +110,49 @@ func TestStaleClaimKeepsItsSlot(t *testing.T) {
 	s.leave()
 	if s.leave(); len(calls) != 0 {
 		t.Error("the slot is not free")
+	}
+}
+
+// A claim waits for its time without a slot, which others can use meanwhile; a stop ends
+// the wait.
+func TestClaimAheadHoldsNoSlot(t *testing.T) {
+	t.Parallel()
+	for _, stops := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			w := &Workers{stopping: make(chan struct{}), deps: Deps{Accounts: noAccount{}}} // given back in the end
+			s := slot{calls: make(chan struct{}, 1)}
+			began, done := time.Now(), make(chan time.Duration)
+			go func() {
+				if o := w.sendWithin(t.Context(), &s, &queue.Claim{At: began.Add(time.Second)}, began); o.Kind != queue.OutcomeUnsent {
+					t.Errorf("outcome %v", o.Kind)
+				}
+				done <- time.Since(began)
+			}()
+			synctest.Wait()
+			if len(s.calls) != 0 {
+				t.Error("a slot is held before the claim's time")
+			}
+			want := time.Second
+			if stops {
+				want = 0
+				close(w.stopping)
+			}
+			if took := <-done; took != want || s.held == stops {
+				t.Errorf("stopped %v: after %v, want %v; slot held: %v", stops, took, want, s.held)
+			}
+		})
+	}
+}
+
+// Who hands chats over when nobody sends any more sees them given back.
+func TestDirectIsOver(t *testing.T) {
+	t.Parallel()
+	store := &waitingStore{}
+	w := &Workers{deps: Deps{Store: store}, stopping: make(chan struct{}), direct: newDirect(1)}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	w.direct.run(ctx, w)
+	if w.Deliver([]queue.Handed{{ChatID: "c"}}); !slices.Equal(store.jobs, []string{"c"}) || len(w.direct.chats) != 0 {
+		t.Errorf("given jobs: %v; %d wait for nobody", store.jobs, len(w.direct.chats))
 	}
 }

@@ -182,10 +182,11 @@ type inboundCase[C inboundCustomer] struct {
 
 // checkCallbacks wants every callback taken, with an empty answer where no other is
 // asked for. One that a stalled machine did not answer in time, or put off with 503,
-// is repeated.
-func checkCallbacks(t *testing.T, list []simulator.Callback) {
+// is repeated until it is.
+func checkCallbacks(t *testing.T, acct simulated) {
 	t.Helper()
-	for _, cb := range list {
+	eventually(t, patience, "every callback is taken", func() bool { return acct.Pending() == 0 })
+	for _, cb := range acct.Callbacks("") {
 		switch {
 		case cb.Status == 0 || cb.Status == http.StatusServiceUnavailable:
 			t.Logf("callback %s: %d %s %s", cb.Event, cb.Status, cb.Answer, cb.Error)
@@ -882,7 +883,7 @@ func TestInboundViber(t *testing.T) {
 	}
 	acct := w.sim.Viber(viberToken)
 	runInbound(t, in, acct.NewCustomer, cases)
-	checkCallbacks(t, acct.Callbacks(""))
+	checkCallbacks(t, acct)
 
 	t.Run("welcome", func(t *testing.T) {
 		c, err := acct.NewCustomer(simulator.CustomerSpec{FirstName: "new"})

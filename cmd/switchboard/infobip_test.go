@@ -98,7 +98,7 @@ func TestInfobipInbound(t *testing.T) {
 		cases[i].phone = "+" + cases[i].spec.ID
 	}
 	runInbound(t, in, acct.NewCustomer, cases)
-	checkCallbacks(t, acct.Callbacks(""))
+	checkCallbacks(t, acct)
 	if n := len(acct.Requests("media")); n < 8 {
 		t.Errorf("%d files were asked for", n)
 	}

@@ -91,7 +91,7 @@ func TestMFMSInbound(t *testing.T) {
 		cases[i].phone = "+" + cases[i].spec.ID
 	}
 	runInbound(t, in, acct.NewCustomer, cases)
-	checkCallbacks(t, acct.Callbacks(""))
+	checkCallbacks(t, acct)
 }
 
 // mfmsDesk is a system with an account of MFMS and an operator who talks to a customer.

@@ -75,7 +75,7 @@ func TestOKInbound(t *testing.T) {
 				return c.Do("reply", a{Text: "this", ReplyTo: c.Messages()[0].ID})
 			}}},
 	})
-	checkCallbacks(t, acct.Callbacks(""))
+	checkCallbacks(t, acct)
 }
 
 // okDesk is a system with an account of OK and an operator who talks to a customer.
